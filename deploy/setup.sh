@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Sourced by demo.sh and test.sh: a virtual environment in .venv with the pinned dependencies.
+# Usage: set_up EXTRAS, for instance set_up demo,test
+
+set_up() {
+    local extras=$1 python=${PYTHON:-python3} stamp
+    cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+    "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
+        echo "Python 3.11 or 3.12 is needed; $("$python" --version) was found. Set PYTHON to name another." >&2
+        exit 2
+    }
+    stamp="$extras $(sha256sum pyproject.toml deploy/constraints.txt | sha256sum | cut -c1-16)"
+    [ "$(cat .venv/installed-"$extras" 2>/dev/null)" = "$stamp" ] && return
+    "$python" -m venv .venv || {
+        echo "Python's venv module is needed: apt-get install python3-venv" >&2
+        exit 2
+    }
+    echo "installing pinned dependencies into .venv (torch is large: minutes)"
+    .venv/bin/pip install --quiet --disable-pip-version-check "torch==2.13.0" &&
+        .venv/bin/pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e ".[$extras]" ||
+        exit 1
+    echo "$stamp" >.venv/installed-"$extras"
+}
+
+# Install Debian packages if we may and they are missing. What could not be installed is named by the tests.
+set_up_peers() {
+    command -v dcmsend >/dev/null && [ -x /usr/sbin/Orthanc ] && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "Orthanc or DCMTK is missing and cannot be installed without root: tests that need them are skipped"
+        return
+    fi
+    apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc dcmtk >/dev/null ||
+        echo "Orthanc or DCMTK could not be installed: tests that need them are skipped"
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Set up what is missing, then run every check: format, lint, types, layers, tests with the real peers.
+# Arguments go to pytest: bash deploy/test.sh tests/unit
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+set_up_peers
+set_up demo,test
+export PATH="$PWD/.venv/bin:$PATH" TCP_NODELAY=1
+ruff format --check .
+ruff check .
+mypy
+lint-imports
+exec pytest "$@"

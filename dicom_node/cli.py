@@ -1,0 +1,326 @@
+"""The command line. Exit codes: 0 done, 2 bad input or configuration, 3 try again later, 4 a peer refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydicom
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import config, log
+from .config import DicomDestination, Settings
+from .errors import BadConfiguration, NodeError, Refused, TemporaryError, UnsuitableInput
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    rich_markup_mode=None,
+)
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; default: the one MRSI_NODE_CONFIG names.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def main() -> None:
+    """Run the command line; problems a person can solve are one message, not a traceback."""
+    try:
+        app()
+    except NodeError as problem:
+        _err.print(f"[bold red]error:[/] {problem}", markup=True)
+        sys.exit(_exit_code(problem))
+
+
+def _exit_code(problem: NodeError) -> int:
+    if isinstance(problem, TemporaryError):
+        return 3
+    return 4 if isinstance(problem, Refused) else 2
+
+
+def _settings(path: Path | None) -> Settings:
+    settings = config.load(path)
+    log.configure(settings.log.level, settings.log.json_lines)
+    return settings
+
+
+def _until_told() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+@app.command()
+def serve(config_file: ConfigFile = None) -> None:
+    """Run the node: listener, watch folder, housekeeping and one worker, until SIGTERM or Ctrl-C.
+
+    Example: mrsi-node serve --config config/node.toml
+    """
+    from .service import serve as run
+
+    run(_settings(config_file), _until_told())
+
+
+@app.command()
+def work(
+    config_file: ConfigFile = None,
+    name: Annotated[str, typer.Option(help="This worker's name, unique and stable across restarts.")] = "",
+) -> None:
+    """Run one more worker on the same database and spool.
+
+    Example: mrsi-node work --config config/node.toml --name gpu-1
+    """
+    from .service import work as run
+
+    settings = _settings(config_file)
+    if name:
+        settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"name": name})})
+    run(settings, _until_told())
+
+
+@app.command()
+def check_config(
+    path: Annotated[Path | None, typer.Argument(help="Configuration file.")] = None, as_json: AsJson = False
+) -> None:
+    """Check a configuration file and print what it resolves to.
+
+    Example: mrsi-node check-config config/node.toml
+    """
+    settings = config.load(path)
+    if as_json:
+        _print_json(config.as_table(settings))
+        return
+    where = (
+        ", ".join(f"{d.name} ({d.type})" for d in settings.destination) or "none: results stay in the spool"
+    )
+    _out.print(f"good. AE title {settings.node.ae_title} on {settings.node.host}:{settings.node.port}")
+    _out.print(f"method {settings.resolve.method}; destinations: {where}")
+
+
+@app.command()
+def migrate(config_file: ConfigFile = None) -> None:
+    """Bring the database to this version's schema.
+
+    Example: mrsi-node migrate --config config/node.toml
+    """
+    from .store import Store
+    from .store import migrate as run
+
+    store = Store(_settings(config_file).storage.database_url)
+    run(store)
+    _out.print("the schema is this version's")
+
+
+@app.command()
+def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Where every study stands, what each series was taken for and why, and what is in quarantine.
+
+    Example: mrsi-node status --json
+    """
+    from .service import open_store
+
+    settings = _settings(config_file)
+    table = open_store(settings).status()
+    for case in table["cases"]:
+        for r in case["revisions"]:
+            r["waiting_for"] = _waiting_for(r, settings)
+    if as_json:
+        _print_json(table)
+        return
+    view = Table("case", "rev", "state", "since", "reason", "deliveries")
+    for case in table["cases"]:
+        for r in case["revisions"]:
+            sent = ", ".join(f"{d['destination']} {d['state']} ({d['taken']})" for d in r["deliveries"])
+            reason = r["reason"] or r["waiting_for"] or ""
+            view.add_row(case["case"][:8], str(r["revision"]), r["state"], _clock(r["since"]), reason, sent)
+    _out.print(view)
+    for q in table["quarantine"]:
+        _out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}")
+
+
+def _waiting_for(revision: dict[str, Any], settings: Settings) -> str | None:
+    if revision["state"] != "RECEIVING":
+        return None
+    until = revision["last_received_at"] + settings.gather.quiet_period_s
+    return f"more instances, until {_clock(until)}"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@app.command()
+def retry(
+    what: Annotated[str, typer.Argument(help="Study Instance UID, case, or delivery as `status` prints it.")],
+    config_file: ConfigFile = None,
+) -> None:
+    """Run an ended study again, or try a given-up delivery again.
+
+    Example: mrsi-node retry 1.2.840.113619.2.1
+    """
+    from .service import open_store
+
+    store = open_store(_settings(config_file))
+    if ":" in what:
+        store.retry_delivery(what)
+        _out.print(f"delivery {what} will be tried again")
+        return
+    key = store.latest_of_study(what)
+    revision = store.revision(key)
+    if revision.state not in ("DONE", "FAILED", "IGNORED"):
+        raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
+    store.retry(key, "retried by a person")
+    _out.print(f"case {key} is queued again")
+
+
+@app.command()
+def echo(
+    destination: Annotated[str, typer.Argument(help="A destination's name in the configuration.")],
+    config_file: ConfigFile = None,
+) -> None:
+    """Ask a destination for a DICOM echo.
+
+    Example: mrsi-node echo PACS
+    """
+    from . import dispatch
+
+    settings = _settings(config_file)
+    dispatch.echo(_dicom(settings, destination), settings.node)
+    _out.print(f"{destination} answers")
+
+
+@app.command()
+def send(
+    destination: Annotated[str, typer.Argument(help="A destination's name in the configuration.")],
+    paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders of them.")],
+    config_file: ConfigFile = None,
+) -> None:
+    """Send DICOM files to a destination.
+
+    Example: mrsi-node send PACS results/
+    """
+    from . import dispatch
+
+    settings = _settings(config_file)
+    files = [f for p in paths for f in ([p] if p.is_file() else sorted(p.rglob("*"))) if f.is_file()]
+    files = [f for f in files if pydicom.misc.is_dicom(f)]
+    if not files:
+        raise UnsuitableInput("no DICOM file among these paths")
+    sent = 0
+
+    def count(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+
+    dispatch.send_paths(_dicom(settings, destination), files, settings.node, count)
+    _out.print(f"{destination} took {sent} of {len(files)} files")
+
+
+def _dicom(settings: Settings, name: str) -> DicomDestination:
+    destination = settings.destination_named(name)
+    if not isinstance(destination, DicomDestination):
+        raise BadConfiguration(f"{name} is a folder, not a DICOM peer")
+    return destination
+
+
+@app.command()
+def process(
+    case: Annotated[Path, typer.Argument(help="A folder with DICOM series, or a NIfTI case.")],
+    out: Annotated[Path, typer.Option("--out", help="Where dicom/, nifti/ and report.json are written.")],
+    method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
+    config_file: ConfigFile = None,
+) -> None:
+    """Super-resolve one case from disk, without any network or database.
+
+    Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
+    """
+    from .process import findings_as_table, identify_case, make_results, open_folder
+
+    settings = _settings(config_file)
+    if method:
+        settings = settings.model_copy(
+            update={"resolve": settings.resolve.model_copy(update={"method": method})}
+        )
+    if out.exists() and any(out.iterdir()):
+        raise UnsuitableInput(f"{out} is not empty: name a new folder, so that no results are mixed")
+    files = open_folder(case)
+    identified = identify_case(files, settings.identify)
+    if identified.nothing is not None:
+        for f in findings_as_table(identified.findings):
+            _err.print(f"  {f['description'] or f['uid']}: {f['role']}: {f['reason']}")
+        raise UnsuitableInput(identified.nothing)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        folder = Path(temporary) / "results"
+        folder.mkdir()
+        with _err.status("starting") as spinner:
+            results = make_results(files, identified, settings, folder, spinner.update)
+        if out.exists():
+            out.rmdir()
+        shutil.move(folder, out)
+    report = results.report
+    for warning in report["warnings"]:
+        _err.print(f"warning: {warning}")
+    _out.print(
+        f"{len(report['maps'])} maps by {report['method']} in {report['timings_s']['total']:.1f} s: {out}"
+    )
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="A new folder for the case and its truth/.")],
+    labels: Annotated[Path | None, typer.Option(help="NIfTI label map (FreeSurfer labels).")] = None,
+    template: Annotated[str, typer.Option(help="Template brain; icbm152 needs the demo extra.")] = "icbm152",
+    seed: Annotated[int, typer.Option(help="Same seed, same case.")] = 0,
+    lesion: Annotated[str, typer.Option(help="Regime: match, mismatch or none.")] = "mismatch",
+    form: Annotated[str, typer.Option("--format", help="dicom or nifti.")] = "dicom",
+) -> None:
+    """Write a simulated glioma study as a site would export it, with the truth beside it.
+
+    Example: mrsi-node simulate case/ --template icbm152 --seed 1 --format dicom
+    """
+    from .simulate import write_case
+
+    began = time.monotonic()
+    write_case(out, labels=labels, template=template, seed=seed, lesion=lesion, form=form)
+    _out.print(f"{out} in {time.monotonic() - began:.1f} s")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new folder for everything the demo makes.")] = Path(
+        "results"
+    ),
+    seed: Annotated[int, typer.Option(help="Same seed, same study.")] = 1,
+) -> None:
+    """Simulate a study, send it to a node on loopback, and show what comes out.
+
+    Example: mrsi-node demo results/
+    """
+    from .demo import run
+
+    run(folder, seed)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""config/node.toml + environment -> frozen Settings. An unknown key is an error."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .errors import BadConfiguration
+
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]+$")]
+Matrix = tuple[int, int, int]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as e:
+        raise ValueError(f"not a regular expression: {pattern!r} ({e})") from e
+    return pattern
+
+
+Pattern = Annotated[str, Field(min_length=1)]
+
+
+class NodeRules(_Table):
+    """Who we are and who may talk to us."""
+
+    ae_title: AETitle = "MRSISR"
+    host: str = "127.0.0.1"
+    port: int = Field(11112, ge=1, le=65535)
+    require_called_ae: bool = True
+    allowed_callers: tuple[AETitle, ...] = ()
+    max_associations: int = Field(20, ge=1)
+    acse_timeout_s: float = Field(15.0, gt=0)
+    dimse_timeout_s: float = Field(60.0, gt=0)
+    network_timeout_s: float = Field(60.0, gt=0)
+    max_pdu_bytes: int = Field(131072, ge=16384)
+    max_dataset_bytes: int = Field(2 * 1024**3, ge=1024**2)
+
+
+class StorageRules(_Table):
+    """Where bytes and rows live. ``database`` may be a PostgreSQL URL; empty means SQLite in ``folder``."""
+
+    folder: Path = Path("data")
+    database: str = ""
+    engine_database: str = ""
+    low_water_mb: int = Field(1024, ge=0)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.folder.resolve() / 'node.sqlite'}"
+
+    @property
+    def engine_url(self) -> str:
+        return self.engine_database or f"sqlite:///{self.folder.resolve() / 'engine.sqlite'}"
+
+
+class WatchRules(_Table):
+    """Watch folder for research sites. No folder, no watching."""
+
+    folder: Path | None = None
+    scan_s: float = Field(2.0, gt=0)
+
+
+class GatherRules(_Table):
+    """When a study is taken as complete, and which studies belong together."""
+
+    quiet_period_s: float = Field(60.0, ge=0)
+    poll_s: float = Field(2.0, gt=0)
+    pair_by: tuple[Literal["frame_of_reference", "accession_number"], ...] = ("frame_of_reference",)
+
+
+class SiteRule(_Table):
+    """How one site names its maps: applies where every ``match`` pattern is found in its attribute."""
+
+    match: dict[str, Pattern] = {}
+    fields: tuple[str, ...] = ("SeriesDescription", "ProtocolName", "ImageComments")
+    maps: Pattern | None = None
+    alias: dict[str, str] = {}
+    units: dict[str, str] = {}
+    value_order: tuple[Literal["rwvm", "rescale", "stored"], ...] = ("rwvm", "rescale", "stored")
+    acquired_matrix: Matrix | Literal["as_exported"] | None = None
+
+    @field_validator("maps")
+    @classmethod
+    def _maps(cls, pattern: str | None) -> str | None:
+        return pattern if pattern is None else _compiles(pattern)
+
+    @field_validator("match")
+    @classmethod
+    def _match(cls, patterns: dict[str, str]) -> dict[str, str]:
+        return {key: _compiles(p) for key, p in patterns.items()}
+
+
+class IdentifyRules(_Table):
+    """What a series is."""
+
+    sites: tuple[SiteRule, ...] = ()
+    t1: tuple[Pattern, ...] = (r"(?i)mprage|mp2rage.*uni|bravo|3d.?tfe|spgr|t1.*(3d|mpr)",)
+    flair: tuple[Pattern, ...] = (r"(?i)flair|dark.?fluid",)
+    not_anatomy: Pattern = r"(?i)\b(gd|km|ce|post)\b"
+    our_models: tuple[str, ...] = ("MRSI-SR",)
+    base_series: int = 9000
+
+    @field_validator("t1", "flair")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_compiles(p) for p in patterns)
+
+
+class ResolveRules(_Table):
+    """How maps are super-resolved; the names are those of sr_core.Settings."""
+
+    method: str = "unet+fnlm+dc"
+    model_dir: Path | None = None
+    factor: Matrix = (4, 4, 4)
+    crlb_max_percent: float = Field(20.0, gt=0)
+    snr_min: float = Field(4.0, ge=0)
+    linewidth_max_ppm: float = Field(0.1, gt=0)
+    ratios: Literal["after", "before"] = "after"
+    naa_as_tnaa: bool = False
+    tcn_times: float = Field(2.0, gt=1)
+    hgg_k_sd: float = Field(3.0, gt=0)
+    hg2_min: float = Field(1.0, gt=0)
+    min_volume_ml: float = Field(0.5, ge=0)
+
+
+class OutputRules(_Table):
+    """Which objects are made, and under which names."""
+
+    base_series: int = Field(9000, ge=1, le=90000)
+    anatomy_parent: bool = True
+    mr_maps: tuple[str, ...] = ("HGG", "TCN", "2HG")
+    parametric_maps: Literal["all"] | tuple[str, ...] = "all"
+    segmentation: bool = True
+    segmentation_on_anatomy: bool = True
+    manufacturer: str = "mrsi-sr-node"
+    model_name: str = "MRSI-SR"
+    device_serial: str = "0"
+    content_qualification: Literal["RESEARCH", "PRODUCT", "SERVICE"] = "RESEARCH"
+
+
+class RetryRules(_Table):
+    """Deliveries are tried ``max_attempts`` times, ``first_s`` apart, doubling up to ``longest_s``."""
+
+    max_attempts: int = Field(12, ge=1)
+    first_s: float = Field(10.0, gt=0)
+    longest_s: float = Field(3600.0, gt=0)
+
+
+class DicomDestination(_Table):
+    """A PACS, reached by C-STORE."""
+
+    type: Literal["dicom"] = "dicom"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    ae_title: AETitle
+    host: str
+    port: int = Field(ge=1, le=65535)
+    send: tuple[Literal["MR", "PM", "SEG"], ...] = ("MR", "PM", "SEG")
+    retry: RetryRules = RetryRules()
+
+
+class FolderDestination(_Table):
+    """A folder that gets the DICOM objects and, beside them, NIfTI and report.json."""
+
+    type: Literal["folder"] = "folder"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    folder: Path
+    retry: RetryRules = RetryRules()
+
+
+Destination = Annotated[DicomDestination | FolderDestination, Field(discriminator="type")]
+
+
+class RetentionRules(_Table):
+    """Delivered studies are removed from the spool after ``keep_days``; nothing else ever is."""
+
+    keep_days: float = Field(30.0, gt=0)
+    sweep_s: float = Field(600.0, gt=0)
+
+
+class WorkerRules(_Table):
+    """``name`` is unique per worker and stable across restarts; empty means this host's name."""
+
+    name: str = ""
+    deliveries_at_once: int = Field(2, ge=1)
+
+
+class LogRules(_Table):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    json_lines: bool = True
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Environment: ``MRSI_NODE__NODE__PORT=11113`` overrides ``[node] port``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="MRSI_NODE__", env_nested_delimiter="__"
+    )
+
+    node: NodeRules = NodeRules()
+    storage: StorageRules = StorageRules()
+    watch: WatchRules = WatchRules()
+    gather: GatherRules = GatherRules()
+    identify: IdentifyRules = IdentifyRules()
+    resolve: ResolveRules = ResolveRules()
+    output: OutputRules = OutputRules()
+    destination: tuple[Destination, ...] = ()
+    retention: RetentionRules = RetentionRules()
+    worker: WorkerRules = WorkerRules()
+    log: LogRules = LogRules()
+
+    @model_validator(mode="after")
+    def _destinations_are_told_apart(self) -> Settings:
+        names = [d.name for d in self.destination]
+        if len(set(names)) != len(names):
+            raise ValueError("two destinations share a name; each needs its own")
+        return self
+
+    def destination_named(self, name: str) -> DicomDestination | FolderDestination:
+        """Raises BadConfiguration, listing the names there are."""
+        for d in self.destination:
+            if d.name == name:
+                return d
+        known = ", ".join(d.name for d in self.destination) or "none is configured"
+        raise BadConfiguration(f"no destination {name!r}; there are: {known}")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = os.environ.get(_CONFIG_VARIABLE)
+        if not toml:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(toml))
+
+
+_CONFIG_VARIABLE = "MRSI_NODE_CONFIG"
+
+
+def load(path: Path | None) -> Settings:
+    """Read ``path`` (or the file named by MRSI_NODE_CONFIG, or defaults) and the environment.
+
+    Raises BadConfiguration naming every bad key and what is wrong with it.
+    """
+    before = os.environ.get(_CONFIG_VARIABLE)
+    if path is not None:
+        if not path.is_file():
+            raise BadConfiguration(f"no configuration file {path}")
+        os.environ[_CONFIG_VARIABLE] = str(path)
+    try:
+        return Settings()
+    except ValidationError as e:
+        lines = [f"  {'.'.join(str(p) for p in err['loc'])}: {err['msg']}" for err in e.errors()]
+        raise BadConfiguration(f"{path or 'configuration'} is not usable:\n" + "\n".join(lines)) from e
+    except ValueError as e:  # tomllib's decode error
+        raise BadConfiguration(f"{path or 'configuration'} is not TOML: {e}") from e
+    finally:
+        if before is None:
+            os.environ.pop(_CONFIG_VARIABLE, None)
+        else:
+            os.environ[_CONFIG_VARIABLE] = before
+
+
+def as_table(settings: Settings) -> dict[str, Any]:
+    """The resolved configuration as plain values, for ``check-config --json``."""
+    table: dict[str, Any] = settings.model_dump(mode="json")
+    return table

@@ -1,0 +1,59 @@
+"""Results as DICOM objects: anatomy and derived MR series, Parametric Maps, Segmentations; and their gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dicom_node.config import OutputRules
+from dicom_node.source import SourceStudy
+from sr_core import SuperResolved
+
+from .anatomy import anatomy_on_grid, anatomy_series
+from .check import check, checked
+from .derived_mr import derived_mr_series
+from .encoded import EncodedObject
+from .parametric_map import parametric_map_of
+from .planes import ParentSeries
+from .production import MapToEncode, Production
+from .segmentation import lesion_segmentation, lesion_segmentation_on_anatomy
+
+__all__ = ["EncodedObject", "check", "checked", "encode_study"]
+
+
+def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules) -> Iterator[EncodedObject]:
+    """The objects of one study in the order of sending: MR series, Parametric Maps, Segmentations.
+
+    One at a time, so that a study never lies in memory twice. Series numbers are ``rules.base_series``
+    + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 201… Parametric Maps in a fixed
+    order of all maps, + 301 and + 302 Segmentations. UIDs follow from inputs, model and settings.
+    Every map and segmentation lies on a parent series of ours: the anatomy; without it the map's own
+    derived MR, or the first one made. Raises BadObject if a map has values that are not finite.
+    """
+    production = Production.of(result, source, rules)
+    anatomy = anatomy_on_grid(result) if rules.anatomy_parent else None
+    parent: ParentSeries | None = None
+    if anatomy is not None:
+        parent, instances = anatomy_series(production, anatomy)
+        yield from instances
+
+    of_map: dict[str, ParentSeries] = {}
+    for place, m in _as_derived_mr(production, at_least_one=parent is None):
+        of_map[m.name], instances = derived_mr_series(production, m, place)
+        yield from instances
+
+    default = parent or next(iter(of_map.values()))
+    for m in production.maps:
+        if rules.parametric_maps == "all" or m.name in rules.parametric_maps:
+            yield parametric_map_of(production, m, parent or of_map.get(m.name, default))
+    if rules.segmentation and (found := lesion_segmentation(production, default)):
+        yield found
+    if rules.segmentation_on_anatomy and (found := lesion_segmentation_on_anatomy(production)):
+        yield found
+
+
+def _as_derived_mr(production: Production, at_least_one: bool) -> list[tuple[int, MapToEncode]]:
+    """Maps that become derived MR series, with their place in that block of series numbers."""
+    by_name = {m.name: m for m in production.maps}
+    wanted = production.rules.mr_maps
+    found = [(place, by_name[name]) for place, name in enumerate(wanted) if name in by_name]
+    return found or ([(len(wanted), production.maps[0])] if at_least_one else [])

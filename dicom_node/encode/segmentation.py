@@ -1,0 +1,216 @@
+"""Segmentations, BINARY: metabolic lesions and what was not measured (PS3.3 A.51)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import highdicom as hd
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node import codes
+from dicom_node.uids import result_uid
+from sr_core import Contrast, Grid, Lesion, Mask, resample
+
+from .encoded import EncodedObject
+from .multiframe import construction, finished
+from .planes import ParentSeries, parent_series
+from .production import SEGMENTATION_SERIES, Production, long_string, plain, short_text
+from .references import all_map_sources, anatomy_sources
+
+# sRGB; told apart on grey anatomy and by the colour-blind (Okabe and Ito's palette).
+_COLOURS = {"HGG": (213, 94, 0), "TCN": (0, 158, 115), "2HG": (204, 121, 167)}
+_OTHER_COLOUR = (86, 180, 233)
+_NOT_MEASURED_COLOUR = (153, 153, 153)
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """One segment to be: its mask and how it is described."""
+
+    key: str
+    label: str
+    words: str
+    mask: Mask
+    category: Code
+    type: Code
+    rule: str
+    colour: tuple[int, int, int]
+
+
+def lesion_segmentation(production: Production, parent: ParentSeries) -> EncodedObject | None:
+    """Lesions and the not-measured region on the super-resolved grid; None if every mask is empty."""
+    segments = [s for s in (*_lesions(production), _not_measured(production)) if s.mask.any()]
+    if not segments:
+        return None
+    return _encoded(production, parent, segments, "lesion", "lesion", number=SEGMENTATION_SERIES)
+
+
+def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | None:
+    """Lesions on the planes of the anatomical series, T1 before FLAIR (a voxel is in where half of it is).
+
+    None without anatomy from DICOM, with anatomy in another Frame of Reference, or without a lesion.
+    """
+    found = _anatomical_parent(production)
+    if found is None:
+        return None
+    contrast, grid, parent = found
+    segments = []
+    for s in _lesions(production):
+        mask = on_grid(s.mask, production.result.grid, grid)
+        if mask.any():
+            segments.append(replace(s, mask=mask))
+    if not segments:
+        return None
+    return _encoded(
+        production,
+        parent,
+        segments,
+        f"lesion_on_{contrast}",
+        f"lesion on {contrast}",
+        number=SEGMENTATION_SERIES + 1,
+    )
+
+
+def on_grid(mask: Mask, source: Grid, target: Grid) -> Mask:
+    """``mask`` on ``target``: a voxel is in where at least half of it is. Works only where the mask is."""
+    out = np.zeros(target.shape, dtype=bool)
+    where = np.argwhere(mask)
+    if not len(where):
+        return out
+    low, high = where.min(axis=0) - 1, where.max(axis=0) + 1
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+    reached = target.to_index(source.to_patient(corners))
+    first = np.clip(np.floor(reached.min(axis=0)).astype(int), 0, target.shape)
+    last = np.clip(np.ceil(reached.max(axis=0)).astype(int) + 1, 0, target.shape)
+    if (last <= first).any():
+        return out
+    affine = target.affine.copy()
+    affine[:3, 3] = target.to_patient(first)
+    n_slices, n_rows, n_columns = (int(n) for n in last - first)
+    part = Grid((n_slices, n_rows, n_columns), affine, target.frame_of_reference)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    out[box] = resample(mask.astype(np.float32), source, part, order=1) >= 0.5
+    return out
+
+
+def _lesions(production: Production) -> list[_Segment]:
+    return [_lesion_segment(production, lesion) for lesion in production.result.lesion]
+
+
+def _lesion_segment(production: Production, lesion: Lesion) -> _Segment:
+    words = f"{lesion.source} lesion by metabolic threshold {lesion.threshold:.4g}: {lesion.rule}"
+    return _Segment(
+        key=lesion.source,
+        label=f"Metabolic lesion {lesion.source}",
+        words=words,
+        mask=lesion.mask,
+        category=codes.ABNORMAL_STRUCTURE,
+        type=codes.LESION,
+        rule=f"threshold={lesion.threshold:.6g}",
+        colour=_COLOURS.get(lesion.source, _OTHER_COLOUR),
+    )
+
+
+def _not_measured(production: Production) -> _Segment:
+    return _Segment(
+        key="not measured",
+        label="Not measured or repaired",
+        words="Voxels of the brain without a trusted measured value in at least one map: "
+        "background here does not mean normal",
+        mask=production.result.quality.not_measured,
+        category=codes.SPATIAL_CONCEPT,
+        type=codes.NOT_MEASURED,
+        rule="spectral quality limits",
+        colour=_NOT_MEASURED_COLOUR,
+    )
+
+
+def _encoded(
+    production: Production,
+    parent: ParentSeries,
+    segments: Sequence[_Segment],
+    name: str,
+    tail: str,
+    *,
+    number: int,
+) -> EncodedObject:
+    masks = np.stack([s.mask for s in segments], axis=-1).astype(np.uint8)
+    frames_hit = int(masks.any(axis=(1, 2)).sum())
+    built = hd.seg.Segmentation(
+        pixel_array=masks,
+        segmentation_type="BINARY",
+        segment_descriptions=[_described(production, s, i) for i, s in enumerate(segments, start=1)],
+        omit_empty_frames=frames_hit > 1,  # some viewers cannot read a segmentation of one frame
+        content_label="METABOLIC_LESION",
+        content_description=tail.capitalize(),
+        **construction(production, parent),
+    )
+    _identify_segment_per_frame(built)
+    d = finished(
+        built,
+        production,
+        parent,
+        role=f"SEG {name}",
+        number=production.series_number(number),
+        tail=tail,
+        derivation=codes.SEGMENTATION,
+        purpose=codes.SOURCE_FOR_SEGMENTATION,
+        sources=all_map_sources(production.source),
+    )
+    return EncodedObject(d, "SEG", f"SEG_{name}")
+
+
+def _described(production: Production, s: _Segment, number: int) -> hd.seg.SegmentDescription:
+    learned = bool(production.result.provenance.model_hash)
+    family = codes.ARTIFICIAL_INTELLIGENCE if learned else codes.HISTOGRAM_ANALYSIS
+    d = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=long_string(s.label),
+        segmented_property_category=s.category,
+        segmented_property_type=s.type,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=long_string(production.rules.model_name),
+            family=family,
+            version=production.software_versions[0],
+            source=long_string(production.rules.manufacturer),
+            parameters={"rule": plain(s.rule)},
+        ),
+        tracking_uid=result_uid("tracked segment", production.study_uid, s.key),
+        tracking_id=plain(f"{production.rules.model_name} {s.key}"),
+        anatomic_regions=[codes.BRAIN],
+        display_color=hd.color.CIELabColor.from_rgb(*s.colour),
+    )
+    d.SegmentDescription = short_text(s.words)
+    return d
+
+
+def _identify_segment_per_frame(built: Dataset) -> None:
+    """Segment Identification in every frame, also of a single segment: some readers look only there."""
+    shared = built.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" not in shared:
+        return
+    number = shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+    del shared.SegmentIdentificationSequence
+    for frame in built.PerFrameFunctionalGroupsSequence:
+        item = Dataset()
+        item.ReferencedSegmentNumber = number
+        frame.SegmentIdentificationSequence = [item]
+
+
+def _anatomical_parent(production: Production) -> tuple[Contrast, Grid, ParentSeries] | None:
+    """The best anatomical series in the maps' Frame of Reference, with its grid."""
+    for contrast in (Contrast.T1, Contrast.FLAIR):
+        image = production.source.acquisition.image_of(contrast)
+        headers = anatomy_sources(contrast, production.source)
+        if image is None or not headers:
+            continue
+        if image.grid.frame_of_reference != production.result.grid.frame_of_reference:
+            continue
+        parent = parent_series(headers, image.grid)
+        if parent is not None:
+            return contrast, image.grid, parent
+    return None

@@ -1,0 +1,298 @@
+"""Storage and Verification SCP: a C-STORE request becomes bytes for the intake, its outcome a status."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+import threading
+import time
+import traceback
+from typing import Any, cast
+
+from pydicom import Dataset
+from pydicom import uid as u
+from pynetdicom import AE, _config, evt, register_uid
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from . import log
+from .config import NodeRules
+from .errors import BadConfiguration, Conflict, Mismatch, NotDicom, TemporaryError
+from .guard import GuardedServer, Limits
+from .intake import Incoming, Intake
+
+_LOG = log.get("listener")
+
+# What a neuro study brings. Association set-up costs time per class: only what the node can keep to a use.
+STORED = (
+    u.MRImageStorage,
+    u.EnhancedMRImageStorage,
+    u.EnhancedMRColorImageStorage,
+    u.LegacyConvertedEnhancedMRImageStorage,
+    u.MRSpectroscopyStorage,
+    u.RawDataStorage,
+    u.UID("1.3.12.2.1107.5.9.1"),  # Siemens CSA Non-Image: spectra
+    u.UID("1.3.46.670589.11.0.0.12.1"),  # Philips Private MR Spectrum
+    u.UID("1.3.46.670589.11.0.0.12.2"),  # Philips Private MR Series Data
+    u.ParametricMapStorage,
+    u.SegmentationStorage,
+    u.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation
+    u.SurfaceSegmentationStorage,
+    u.RealWorldValueMappingStorage,
+    u.SpatialRegistrationStorage,
+    u.DeformableSpatialRegistrationStorage,
+    u.SpatialFiducialsStorage,
+    u.SecondaryCaptureImageStorage,
+    u.MultiFrameSingleBitSecondaryCaptureImageStorage,
+    u.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    u.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    u.MultiFrameTrueColorSecondaryCaptureImageStorage,
+    u.BasicTextSRStorage,
+    u.EnhancedSRStorage,
+    u.ComprehensiveSRStorage,
+    u.Comprehensive3DSRStorage,
+    u.ExtensibleSRStorage,
+    u.ProcedureLogStorage,
+    u.AcquisitionContextSRStorage,
+    u.KeyObjectSelectionDocumentStorage,
+    u.GrayscaleSoftcopyPresentationStateStorage,
+    u.ColorSoftcopyPresentationStateStorage,
+    u.PseudoColorSoftcopyPresentationStateStorage,
+    u.BlendingSoftcopyPresentationStateStorage,
+    u.AdvancedBlendingPresentationStateStorage,
+    u.EncapsulatedPDFStorage,
+    u.PositronEmissionTomographyImageStorage,  # PET/MR
+    u.CTImageStorage,
+)
+
+# In the order of preference: of what a sender offers in one context, the first of these is taken.
+TRANSFER_SYNTAXES = (
+    u.ExplicitVRLittleEndian,
+    u.ImplicitVRLittleEndian,
+    u.DeflatedExplicitVRLittleEndian,
+    u.ExplicitVRBigEndian,
+    u.JPEGLSLossless,
+    u.JPEG2000Lossless,
+    u.JPEGLosslessSV1,
+    u.JPEGLossless,
+    u.RLELossless,
+    u.JPEGLSNearLossless,
+    u.JPEG2000,
+    u.JPEGExtended12Bit,
+    u.JPEGBaseline8Bit,
+)
+
+_IMPLEMENTATION_CLASS_UID = "2.25.140089476696609218616292626892016082110"
+_IMPLEMENTATION_VERSION = "MRSI-SR-NODE"
+
+# Statuses of C-STORE (PS3.4 B.2.3, PS3.7 9.1.1.1.9 and Annex C), each with words for the sender's log
+# (Error Comment, at most 64 characters).
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+OUT_OF_RESOURCES = 0xA700
+NO_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+# Not 0111H (duplicate SOP Instance): senders count that as delivered, and this one is not.
+CONFLICT = 0xC100
+
+_REJECTIONS = {
+    (1, 3): "the calling AE title is not in node.allowed_callers",
+    (1, 7): "the called AE title is not this node's (node.ae_title)",
+    (3, 2): "node.max_associations are open already",
+}
+
+
+class _Node(AE):
+    @property
+    def active_associations(self) -> list[Association]:
+        """Those that have asked for an association: a silent connection takes nobody's place."""
+        return [a for a in super().active_associations if a.requestor.primitive is not None]
+
+
+class Listener:
+    """The DIMSE server of the node.
+
+    Raises BadConfiguration if it would take studies from anybody on the network.
+    """
+
+    def __init__(self, rules: NodeRules, intake: Intake) -> None:
+        if not rules.allowed_callers and not _is_loopback(rules.host):
+            raise BadConfiguration(
+                f"node.host is {rules.host}, so that others can reach the node, but node.allowed_callers is "
+                "empty: list the AE titles that may send, or set node.host to 127.0.0.1"
+            )
+        self._rules = rules
+        self._intake = intake
+        self._ae = _node(rules)
+        self._server: GuardedServer | None = None
+
+    def start(self) -> None:
+        """Listen; returns at once. Raises BadConfiguration if the address cannot be bound."""
+        handlers: list[Any] = [
+            (evt.EVT_C_STORE, on_c_store, [self._intake]),
+            (evt.EVT_C_ECHO, on_c_echo),
+            (evt.EVT_ACCEPTED, _on_accepted),
+            (evt.EVT_REJECTED, _on_rejected),
+            (evt.EVT_RELEASED, _on_released),
+            (evt.EVT_ABORTED, _on_aborted),
+        ]
+        where = (self._rules.host, self._rules.port)
+        try:
+            server = GuardedServer(
+                self._ae,
+                where,
+                self._rules.ae_title,
+                self._ae.supported_contexts,
+                None,
+                handlers,
+                limits=Limits.of(self._rules),
+            )
+        except OSError as e:
+            raise BadConfiguration(
+                f"cannot listen on {where[0]}:{where[1]} ({e.strerror or e}): "
+                "another program has the port, or node.host is not an address of this machine"
+            ) from e
+        self._ae._servers.append(server)  # where the server's own shutdown looks for it
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="listener", daemon=True).start()
+        self._server = server
+        _LOG.info("listener.started", host=where[0], port=where[1], ae_title=self._rules.ae_title)
+
+    def stop(self, drain_s: float = 20.0) -> None:
+        """Accept nothing more, let running associations finish for ``drain_s`` seconds, then abort them."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.shutdown()
+        deadline = time.monotonic() + drain_s
+        while self._ae.active_associations and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for association in self._ae.active_associations:
+            association.abort()
+        server.hang_up()
+        _LOG.info("listener.stopped")
+
+
+def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
+    """Success means: on disk and in the store, even if the power goes now."""
+    caller = event.assoc.requestor.ae_title
+    try:
+        intake.accept(incoming(event), source=caller)
+        return _status(SUCCESS)
+    except TemporaryError as problem:
+        status, words, reason = OUT_OF_RESOURCES, "out of resources: send again later", str(problem)
+    except Mismatch as problem:
+        status, words, reason = NO_MATCH, "data set does not match SOP Class or UID of request", str(problem)
+    except Conflict as problem:
+        status, words, reason = CONFLICT, "UID already used for other pixels, series or patient", str(problem)
+    except NotDicom as problem:
+        status, words, reason = CANNOT_UNDERSTAND, "cannot understand the data set", str(problem)
+    except Exception as bug:
+        # A bug of ours must not end the association. Its message may quote the data set: only its place.
+        where = "".join(traceback.format_tb(bug.__traceback__))
+        _LOG.error("instance.failed", caller=caller, error=type(bug).__name__, where=where)
+        return _status(PROCESSING_FAILURE, "internal error, see the node's log")
+    _LOG.warning("instance.refused", caller=caller, status=f"{status:04X}", reason=reason)
+    return _status(status, words)
+
+
+def on_c_echo(event: evt.Event) -> int:
+    """Verification (PS3.4 A)."""
+    return SUCCESS
+
+
+def incoming(event: evt.Event) -> Incoming:
+    """The request's data set, bit for bit as received, as a Part 10 file with a preamble of ours.
+
+    Nothing of sender or time goes into the file meta information: the same instance is the same bytes
+    whoever sends it. Raises Mismatch if the request's SOP Class is not that of its presentation context.
+    """
+    request = cast(C_STORE, event.request)
+    sop_class, sop_instance = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+    if sop_class != event.context.abstract_syntax:
+        raise Mismatch("the request's SOP Class is not the one agreed for its presentation context")
+    meta = file_meta(sop_class, sop_instance, str(event.context.transfer_syntax))
+    return Incoming(meta + event.encoded_dataset(include_meta=False), sop_class, sop_instance)
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 7.1), explicit VR little endian."""
+
+    def uid(element: int, value: str) -> bytes:
+        return _short(element, b"UI", value.encode("ascii", "replace"), b"\0")
+
+    body = (
+        struct.pack("<HH2sHI", 2, 0x0001, b"OB", 0, 2)
+        + b"\0\1"
+        + uid(0x0002, sop_class_uid)
+        + uid(0x0003, sop_instance_uid)
+        + uid(0x0010, transfer_syntax_uid)
+        + uid(0x0012, _IMPLEMENTATION_CLASS_UID)
+        + _short(0x0013, b"SH", _IMPLEMENTATION_VERSION.encode(), b" ")
+    )
+    return bytes(128) + b"DICM" + _short(0x0000, b"UL", struct.pack("<I", len(body)), b"") + body
+
+
+def _short(element: int, vr: bytes, value: bytes, pad: bytes) -> bytes:
+    value += pad * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, element, vr, len(value)) + value
+
+
+def _status(status: int, words: str = "") -> Dataset:
+    answer = Dataset()
+    answer.Status = status
+    if words:
+        answer.ErrorComment = words
+    return answer
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _node(rules: NodeRules) -> AE:
+    _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every PDU, and then throw it away
+    ae = _Node(rules.ae_title)
+    ae.implementation_class_uid = u.UID(_IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = _IMPLEMENTATION_VERSION
+    ae.require_called_aet = rules.require_called_ae
+    ae.require_calling_aet = list(rules.allowed_callers)
+    ae.maximum_associations = rules.max_associations
+    ae.maximum_pdu_size = rules.max_pdu_bytes
+    ae.acse_timeout = rules.acse_timeout_s
+    ae.dimse_timeout = rules.dimse_timeout_s
+    ae.network_timeout = rules.network_timeout_s
+    ae.add_supported_context(Verification)
+    for sop_class in STORED:
+        if sop_class.is_private:
+            register_uid(sop_class, f"Private{sop_class.replace('.', '_')}", StorageServiceClass)
+        ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    return ae
+
+
+def _on_accepted(event: evt.Event) -> None:
+    _log("association.accepted", event)
+
+
+def _on_released(event: evt.Event) -> None:
+    _log("association.released", event)
+
+
+def _on_aborted(event: evt.Event) -> None:
+    _log("association.aborted", event)
+
+
+def _on_rejected(event: evt.Event) -> None:
+    question: Any = event.assoc.requestor.primitive
+    answer: Any = event.assoc.acceptor.primitive
+    reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), "rejected")
+    _log("association.rejected", event, called=question.called_ae_title, reason=reason)
+
+
+def _log(what: str, event: evt.Event, **also: str) -> None:
+    peer = event.assoc.requestor
+    _LOG.info(what, caller=peer.ae_title, address=peer.address, **also)

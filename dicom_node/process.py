@@ -1,0 +1,216 @@
+"""A case's files -> results and a report: identify, decode, resolve, encode, check."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import Dataset
+
+import sr_core
+
+from . import nifti
+from .config import IdentifyRules, ResolveRules, Settings
+from .decode import decode
+from .encode import EncodedObject, checked, encode_study
+from .errors import BadConfiguration, NotDicom, UnsuitableInput
+from .identify import IdentifiedSeries, Role, identify
+from .source import SourceStudy
+from .spool import sha256_of
+from .store import Finding, Made
+
+USED = frozenset({Role.METABOLITE_MAP, Role.QUALITY_MAP, Role.T1, Role.FLAIR})
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case: DICOM instances by SOP Instance UID, or a NIfTI folder."""
+
+    instances: Mapping[str, Path]
+    nifti_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What each series of a case is; ``nothing`` says in words why no recipe matches, if none does."""
+
+    series: tuple[IdentifiedSeries, ...]
+    findings: tuple[Finding, ...]
+    input_digest: str
+    nothing: str | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Files made, in the order they are to be sent, and the report that goes with them."""
+
+    made: tuple[Made, ...]
+    report: dict[str, Any]
+
+
+def open_folder(folder: Path) -> Case:
+    """A DICOM or NIfTI case on disk. Raises UnsuitableInput if ``folder`` is neither."""
+    if not folder.is_dir():
+        raise UnsuitableInput(f"{folder} is not a folder")
+    if nifti.is_case(folder):
+        return Case({}, folder)
+    instances: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except (pydicom.errors.InvalidDicomError, OSError, EOFError):
+            continue
+        instances[str(header.get("SOPInstanceUID", path))] = path
+    if not instances:
+        raise UnsuitableInput(
+            f"{folder} holds neither DICOM files nor a NIfTI case (maps/<Metabolite>.nii.gz)"
+        )
+    return Case(instances)
+
+
+def identify_case(case: Case, rules: IdentifyRules) -> Identified:
+    """What each series is, and why. Raises NotDicom if an instance cannot be read any more."""
+    if case.nifti_folder is not None:
+        findings = [Finding(*row) for row in nifti.describe(case.nifti_folder)]
+        return Identified((), tuple(findings), "", None)
+    headers = [_read(path, pixels=False) for path in case.instances.values()]
+    series = tuple(identify(headers, rules))
+    findings = [Finding(s.uid, s.description, str(s.role), s.reason) for s in series]
+    return Identified(series, tuple(findings), _digest(case, series), _nothing(series))
+
+
+def make_results(
+    case: Case, identified: Identified, settings: Settings, folder: Path, progress: Progress = lambda _: None
+) -> Results:
+    """Everything a case yields, written under ``folder`` as dicom/, nifti/ and report.json.
+
+    Raises UnsuitableInput, UnsuitableGeometry, BadObject or BadConfiguration, each in words.
+    """
+    began = time.monotonic()
+    progress("decode")
+    source = decode_case(case, identified, settings.identify)
+    progress("super-resolve")
+    result = _resolver(settings.resolve)(source.acquisition)
+    progress("encode, check and write")
+    made = _write(checked(encode_study(result, source, settings.output), result), result, folder)
+    report = _report(identified, source, result, made, time.monotonic() - began)
+    (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return Results(made, report)
+
+
+def _read(path: Path, *, pixels: bool = True) -> Dataset:
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+    except FileNotFoundError as e:
+        raise NotDicom(
+            f"{path.name} is gone from the spool: its retention time is over; send it again"
+        ) from e
+    except Exception as e:  # intake took it whole; a disk may have broken since
+        raise NotDicom(f"{path.name} can no longer be read ({type(e).__name__}): check the disk") from e
+
+
+def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> SourceStudy:
+    """Arrays and headers of an identified case. Raises UnsuitableInput or UnsuitableGeometry in words."""
+    if case.nifti_folder is not None:
+        return nifti.read_case(case.nifti_folder)
+    return decode(identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules)
+
+
+def _resolver(rules: ResolveRules) -> sr_core.SuperResolver:
+    chosen = rules.model_dump(exclude={"method", "model_dir"})
+    try:
+        return sr_core.load(rules.model_dir, rules.method, sr_core.Settings(**chosen))
+    except ValueError as e:
+        raise BadConfiguration(f"resolve.method {rules.method!r}: {e}") from e
+
+
+def _nothing(series: Sequence[IdentifiedSeries]) -> str | None:
+    if any(s.role is Role.METABOLITE_MAP for s in series):
+        return None
+    reason = f"no metabolite map among {len(series)} series"
+    spectra = next((s.reason for s in series if s.role is Role.SPECTRA), None)
+    return f"{reason}; {spectra}" if spectra else reason
+
+
+def _digest(case: Case, series: Sequence[IdentifiedSeries]) -> str:
+    """sha256 over the bytes of all instances that are used: equal digests, equal results."""
+    used = sorted(uid for s in series if s.role in USED for part in s.parts for uid in part.sop_uids)
+    digest = hashlib.sha256()
+    for uid in dict.fromkeys(used):
+        digest.update(f"{uid} {sha256_of(case.instances[uid])}\n".encode())
+    return digest.hexdigest()
+
+
+def _write(objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path) -> tuple[Made, ...]:
+    (folder / "dicom").mkdir(parents=True)
+    made = []
+    for number, o in enumerate(objects):
+        path = folder / "dicom" / f"{number:04d}-{o.name}.dcm"
+        o.dataset.save_as(path, enforce_file_format=True)
+        uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
+        made.append(Made(str(path.relative_to(folder)), o.kind, o.name, *uids, sha256_of(path)))
+    (folder / "nifti").mkdir()
+    for path in nifti.write_result(result, folder / "nifti"):
+        name = path.name.removesuffix(".nii.gz")
+        made.append(Made(str(path.relative_to(folder)), "NIFTI", name, "", "", sha256_of(path)))
+    return tuple(made)
+
+
+def _report(
+    identified: Identified,
+    source: SourceStudy,
+    result: sr_core.SuperResolved,
+    made: Sequence[Made],
+    seconds: float,
+) -> dict[str, Any]:
+    how = result.provenance
+    return {
+        "state": "DONE",
+        "method": how.method_used,
+        "method_requested": how.method_requested,
+        "maps": [str(m.metabolite) for m in result.maps] + [str(r.ratio) for r in result.ratios],
+        "lesions": {
+            lesion.source: {
+                "volume_ml": lesion.volume_ml,
+                "mean": lesion.mean,
+                "max": lesion.maximum,
+                "threshold": lesion.threshold,
+                "rule": lesion.rule,
+                "regions": [vars(r) for r in lesion.regions],
+            }
+            for lesion in result.lesion
+        },
+        "series": findings_as_table(identified.findings),
+        "rejected_fraction": result.quality.rejected_fraction,
+        "inpainted_fraction": result.quality.inpainted_fraction,
+        "rejected_because": {str(q.metabolite): dict(q.reasons) for q in result.quality.maps},
+        "guide": how.guide,
+        "registration": how.registration,
+        "steps": list(how.steps),
+        "warnings": [*source.warnings, *how.warnings],
+        "timings_s": {**how.timings_s, "total": seconds},
+        "objects": {kind: sum(m.kind == kind for m in made) for kind in ("MR", "PM", "SEG")},
+        "versions": {
+            "mrsi-sr-node": importlib.metadata.version("mrsi-sr-node"),
+            "model": how.model_hash,
+            "settings": how.settings_hash,
+            **{p: importlib.metadata.version(p) for p in ("torch", "highdicom", "pydicom", "numpy")},
+        },
+    }
+
+
+def findings_as_table(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings as report.json and ``status`` spell them."""
+    return [
+        {"uid": f.series_uid, "description": f.description, "role": f.role, "reason": f.reason}
+        for f in findings
+    ]

@@ -1,0 +1,147 @@
+"""Builds the rooms from Settings, each in its own process; starts, watches and stops them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+
+from . import clean, gather, log, workflows
+from .config import Settings
+from .errors import BadConfiguration
+from .intake import Intake
+from .listener import Listener
+from .spool import Spool
+from .store import Store, is_current, migrate
+from .watch import Watcher
+
+_LOG = log.get("service")
+
+_DRAIN_S = 30.0
+
+Room = Callable[[Settings, threading.Event], None]
+
+
+def open_store(settings: Settings) -> Store:
+    """The store, brought to this version's schema if it is the embedded one.
+
+    Raises BadConfiguration if a shared database is at another version: migrating it is a person's act.
+    """
+    store = Store(settings.storage.database_url)
+    if not settings.storage.database:
+        migrate(store)
+    elif not is_current(store):
+        raise BadConfiguration("the database's schema is not this version's: run mrsi-node migrate first")
+    return store
+
+
+def open_spool(settings: Settings) -> Spool:
+    """The spool folder, made if it is missing."""
+    return Spool(settings.storage.folder / "spool", settings.storage.low_water_mb)
+
+
+def listen(settings: Settings, stop: threading.Event) -> None:
+    """The listener's process."""
+    intake = Intake(open_spool(settings), open_store(settings))
+    listener = Listener(settings.node, intake)
+    listener.start()
+    stop.wait()
+    listener.stop()
+
+
+def watch(settings: Settings, stop: threading.Event) -> None:
+    """The watch folder's process."""
+    spool, store = open_spool(settings), open_store(settings)
+    Watcher(settings.watch, Intake(spool, store), store).run(stop)
+
+
+def keep_house(settings: Settings, stop: threading.Event) -> None:
+    """Gathering and retention: small, regular work that shares a process."""
+    spool, store = open_spool(settings), open_store(settings)
+    sweeper = threading.Thread(target=clean.run, args=(store, spool, settings.retention, stop), name="clean")
+    sweeper.start()
+    gather.run(store, settings.gather, stop)
+    sweeper.join()
+
+
+def work(settings: Settings, stop: threading.Event) -> None:
+    """A worker's process: the only one that launches the engine."""
+    workflows.run(workflows.Worker(settings, open_store(settings), open_spool(settings)), stop)
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """All rooms on one machine. A room that dies is started again; the others never notice.
+
+    Returns after ``stop`` is set and every room has drained.
+    """
+    open_store(settings).close()
+    rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
+    if settings.watch.folder is not None:
+        rooms["watcher"] = watch
+    supervisor = _Supervisor(settings, rooms)
+    supervisor.start()
+    while not stop.wait(0.5):
+        supervisor.restart_the_dead()
+    supervisor.drain()
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, rooms: dict[str, Room]) -> None:
+        self._settings = settings
+        self._rooms = rooms
+        # spawn: a forked child would inherit locks and threads of torch and the engine.
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: dict[str, BaseProcess] = {}
+        self._started: dict[str, float] = {}
+
+    def start(self) -> None:
+        for name in self._rooms:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        process = self._context.Process(
+            target=_room_main, args=(self._rooms[name], self._settings, os.getpid()), name=name
+        )
+        process.start()
+        self._processes[name] = process
+        self._started[name] = time.monotonic()
+        _LOG.info("room.started", name=name, pid=process.pid)
+
+    def restart_the_dead(self) -> None:
+        for name, process in self._processes.items():
+            if process.is_alive():
+                continue
+            if time.monotonic() - self._started[name] < 2.0:
+                continue  # a room that dies at once is retried every two seconds, not in a hot loop
+            _LOG.error("room.died", name=name, exit_code=process.exitcode)
+            self._start(name)
+
+    def drain(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + _DRAIN_S
+        for name, process in self._processes.items():
+            process.join(max(0.1, deadline - time.monotonic()))
+            if process.is_alive():
+                _LOG.warning("room.killed", name=name)
+                process.kill()
+                process.join()
+
+
+def _room_main(room: Room, settings: Settings, parent: int) -> None:
+    log.configure(settings.log.level, settings.log.json_lines)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+
+    def leave_with_parent() -> None:
+        while not stop.wait(1.0):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=leave_with_parent, daemon=True, name="parent-watch").start()
+    room(settings, stop)

@@ -1,0 +1,208 @@
+"""What was received: instances, their case, and the quarantine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from dicom_node.errors import Conflict
+from dicom_node.study import CaseKey, Event, State
+
+from . import tables as t
+from .base import Database
+
+SamePixels = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One instance as its own header names it, durable in the spool at ``path``."""
+
+    sop_uid: str
+    sop_class_uid: str
+    series_uid: str
+    study_uid: str
+    transfer_syntax_uid: str
+    frame_of_reference_uid: str
+    accession_number: str
+    patient_id: str
+    issuer: str
+    path: str
+    sha256: str
+    size: int
+    source: str
+
+
+class Outcome(StrEnum):
+    """What became of a received instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"  # the same bytes again, or the same pixels in another transfer syntax
+    CORRECTED = "corrected"  # the same pixels under corrected attributes
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof of an instance's stay: equal for the same instance sent twice."""
+
+    sop_uid: str
+    study_uid: str
+    sha256: str
+
+
+class InstanceStore(Database):
+    """Rows of instances, studies, cases and quarantine."""
+
+    def record(self, received: Received, same_pixels: SamePixels, same_header: SamePixels) -> Outcome:
+        """Record an instance that the spool holds, opening or extending its case's revision.
+
+        ``same_pixels`` and ``same_header`` compare two spool paths; they are asked only when the same
+        SOP Instance UID comes with other bytes. Raises Conflict for other pixels or another patient.
+        """
+        with self._write() as tx:
+            case = self._case_of(tx, received)
+            known = tx.execute(
+                select(t.instances).where(t.instances.c.sop_uid == received.sop_uid)
+            ).one_or_none()
+            if known is None:
+                tx.execute(t.instances.insert().values(**self._row(received)))
+                self._open_revision(tx, case)
+                return Outcome.NEW
+            self._refuse_other_place(known, received)
+            if known.sha256 == received.sha256:
+                return Outcome.DUPLICATE
+            if not same_pixels(known.path, received.path):
+                raise Conflict(
+                    f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
+                    "its first arrival: the sender gave one UID to two images"
+                )
+            if same_header(known.path, received.path):
+                return Outcome.DUPLICATE
+            tx.execute(
+                t.instances.update()
+                .where(t.instances.c.sop_uid == received.sop_uid)
+                .values(**self._row(received))
+            )
+            self._open_revision(tx, case)
+            return Outcome.CORRECTED
+
+    def quarantine(
+        self, *, sop_uid: str, study_uid: str, source: str, path: str, sha256: str, reason: str
+    ) -> None:
+        """Show what is kept but not used. The same bytes for the same reason are shown once."""
+        with self._write() as tx:
+            known = select(t.quarantine.c.id).where(
+                t.quarantine.c.sha256 == sha256, t.quarantine.c.reason == reason
+            )
+            if tx.execute(known).first() is None:
+                tx.execute(
+                    t.quarantine.insert().values(
+                        at=self.clock(),
+                        sop_uid=sop_uid,
+                        study_uid=study_uid,
+                        source=source,
+                        path=path,
+                        sha256=sha256,
+                        reason=reason,
+                    )
+                )
+
+    def sha256_of_instance(self, sop_uid: str) -> str:
+        """sha256 of the bytes kept for ``sop_uid``."""
+        with self._read() as tx:
+            query = select(t.instances.c.sha256).where(t.instances.c.sop_uid == sop_uid)
+            return str(tx.execute(query).scalar_one())
+
+    def count_instances(self) -> int:
+        """How many instances are kept for use."""
+        with self._read() as tx:
+            return int(tx.execute(select(func.count()).select_from(t.instances)).scalar_one())
+
+    def _row(self, received: Received) -> dict[str, object]:
+        row = {c.name: getattr(received, c.name) for c in t.instances.c if c.name != "received_at"}
+        return {**row, "received_at": self.clock()}
+
+    def _case_of(self, tx: Connection, received: Received) -> str:
+        row = tx.execute(
+            select(t.cases)
+            .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
+            .where(t.studies.c.study_uid == received.study_uid)
+        ).one_or_none()
+        if row is None:
+            case = self._new_case(tx, received.patient_id, received.issuer)
+            tx.execute(t.studies.insert().values(study_uid=received.study_uid, case_id=case))
+            return case
+        issuers = {row.issuer, received.issuer} - {""}  # many hosts drop the issuer from what they derive
+        if row.patient_id != received.patient_id or len(issuers) > 1:
+            raise Conflict(
+                f"study {received.study_uid} is already known under another Patient ID or issuer: "
+                "two patients in one study are never mixed"
+            )
+        return str(row.case_id)
+
+    def _new_case(self, tx: Connection, patient_id: str, issuer: str) -> str:
+        case = str(uuid.uuid4())
+        tx.execute(
+            t.cases.insert().values(
+                case_id=case, patient_id=patient_id, issuer=issuer, created_at=self.clock()
+            )
+        )
+        return case
+
+    @staticmethod
+    def _refuse_other_place(known: Row[Any], received: Received) -> None:
+        if (known.study_uid, known.series_uid) != (received.study_uid, received.series_uid):
+            raise Conflict(
+                f"SOP Instance {received.sop_uid} came again in another series or study: "
+                "an instance belongs to one series only"
+            )
+
+    def _open_revision(self, tx: Connection, case: str) -> CaseKey:
+        """The revision that is still receiving; a late instance opens the next one."""
+        last = tx.execute(
+            select(t.revisions)
+            .where(t.revisions.c.case_id == case)
+            .order_by(t.revisions.c.revision.desc())
+            .limit(1)
+            .with_for_update()
+        ).one_or_none()
+        now = self.clock()
+        if last is not None and last.state == State.RECEIVING:
+            key = CaseKey(case, last.revision)
+            tx.execute(
+                t.revisions.update()
+                .where(t.revisions.c.case_id == case, t.revisions.c.revision == key.revision)
+                .values(last_received_at=now)
+            )
+            return key
+        key = CaseKey(case, 1 if last is None else last.revision + 1)
+        tx.execute(
+            t.revisions.insert().values(
+                case_id=case,
+                revision=key.revision,
+                state=State.RECEIVING,
+                attempt=1,
+                reason="",
+                since=now,
+                last_received_at=now,
+                input_digest="",
+            )
+        )
+        self._note(tx, key, "opened", "", State.RECEIVING, "" if last is None else "late instances")
+        if last is not None and last.state == State.QUEUED:
+            # Not yet started: the newer revision takes its place instead of running both.
+            # A watch folder that waits for it follows.
+            tx.execute(
+                t.folders.update()
+                .where(t.folders.c.case_id == case, t.folders.c.revision == last.revision)
+                .values(revision=key.revision)
+            )
+            self._advance(
+                tx, CaseKey(case, last.revision), Event.SUPERSEDED, f"revision {key.revision} follows"
+            )
+        return key

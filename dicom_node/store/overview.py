@@ -1,0 +1,125 @@
+"""What a person asks of the store: where everything stands, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from dicom_node.study import State
+
+from . import tables as t
+from .base import Database
+
+
+class Overview(Database):
+    """Read-only views, made of plain values so that they print as JSON."""
+
+    def status(self) -> dict[str, Any]:
+        """All cases with their newest revision first, and the quarantine.
+
+        Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
+        """
+        with self._read() as tx:
+            cases = [
+                self._case(tx, c.case_id) for c in tx.execute(t.cases.select().order_by(t.cases.c.created_at))
+            ]
+            quarantined = [
+                {
+                    "sop_uid": q.sop_uid,
+                    "study_uid": q.study_uid,
+                    "source": q.source,
+                    "at": q.at,
+                    "reason": q.reason,
+                }
+                for q in tx.execute(t.quarantine.select().order_by(t.quarantine.c.id))
+            ]
+            return {"cases": cases, "quarantine": quarantined}
+
+    def _case(self, tx: Connection, case: str) -> dict[str, Any]:
+        studies = tx.execute(t.studies.select().where(t.studies.c.case_id == case)).all()
+        uids = [s.study_uid for s in studies]
+        count = select(func.count()).select_from(t.instances).where(t.instances.c.study_uid.in_(uids))
+        revisions = tx.execute(
+            t.revisions.select().where(t.revisions.c.case_id == case).order_by(t.revisions.c.revision.desc())
+        ).all()
+        return {
+            "case": case,
+            "studies": uids,
+            "instances": int(tx.execute(count).scalar_one()),
+            "revisions": [
+                {
+                    "revision": r.revision,
+                    "state": r.state,
+                    "reason": r.reason,
+                    "attempt": r.attempt,
+                    "since": r.since,
+                    "last_received_at": r.last_received_at,
+                    "report": r.report,
+                    "series": self._series(tx, case, r.revision),
+                    "deliveries": self._deliveries(tx, case, r.revision),
+                }
+                for r in revisions
+            ],
+        }
+
+    def _series(self, tx: Connection, case: str, revision: int) -> list[dict[str, str]]:
+        query = t.series.select().where(t.series.c.case_id == case, t.series.c.revision == revision)
+        return [
+            {"uid": s.series_uid, "description": s.description, "role": s.role, "reason": s.reason}
+            for s in tx.execute(query)
+        ]
+
+    def _deliveries(self, tx: Connection, case: str, revision: int) -> list[dict[str, Any]]:
+        query = (
+            select(t.deliveries, func.count(t.taken.c.path).label("taken"))
+            .outerjoin(t.taken, t.taken.c.delivery_id == t.deliveries.c.delivery_id)
+            .where(t.deliveries.c.case_id == case, t.deliveries.c.revision == revision)
+            .group_by(*t.deliveries.c)
+            .order_by(t.deliveries.c.delivery_id)
+        )
+        return [
+            {
+                "delivery": d.delivery_id,
+                "destination": d.destination,
+                "state": d.state,
+                "tries": d.tries,
+                "taken": d.taken,
+                "reason": d.reason,
+                "next_try_at": d.next_try_at,
+            }
+            for d in tx.execute(query)
+        ]
+
+    def history(self, case: str) -> list[dict[str, Any]]:
+        """Every event of a case, oldest first."""
+        with self._read() as tx:
+            rows = tx.execute(t.events.select().where(t.events.c.case_id == case).order_by(t.events.c.id))
+            return [dict(r._mapping) for r in rows]
+
+    def removable(self, before: float) -> list[str]:
+        """Cases all of whose revisions ended DONE or IGNORED before ``before``: their files may go."""
+        states = func.count().filter(t.revisions.c.state.not_in((State.DONE, State.IGNORED)))
+        kept = select(t.instances.c.sop_uid).join(t.studies, t.studies.c.study_uid == t.instances.c.study_uid)
+        with self._read() as tx:
+            rows = tx.execute(
+                select(t.revisions.c.case_id)
+                .group_by(t.revisions.c.case_id)
+                .having(states == 0, func.max(t.revisions.c.since) < before)
+                .having(kept.where(t.studies.c.case_id == t.revisions.c.case_id).exists())
+            )
+            return [str(r.case_id) for r in rows]
+
+    def forget_files(self, case: str) -> list[str]:
+        """Take a case's instances off the books; returns the spool paths that may now be removed.
+
+        Members, results, deliveries and events stay as the record. The rows go first: a crash in
+        between leaves a file too many, never a row without its file.
+        """
+        with self._write() as tx:
+            theirs = t.instances.c.study_uid.in_(
+                select(t.studies.c.study_uid).where(t.studies.c.case_id == case)
+            )
+            paths = [str(p) for p in tx.execute(select(t.instances.c.path).where(theirs)).scalars()]
+            tx.execute(t.instances.delete().where(theirs))
+            return paths

@@ -1,0 +1,317 @@
+"""Revisions of cases: from the last instance to the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+
+from dicom_node.errors import UnsuitableInput
+from dicom_node.study import CaseKey, DeliveryState, Event, State
+
+from . import tables as t
+from .instances import InstanceStore
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision as the rooms see it. ``nifti_folder`` is set for a case without DICOM."""
+
+    key: CaseKey
+    state: State
+    attempt: int
+    reason: str
+    since: float
+    last_received_at: float
+    input_digest: str
+    nifti_folder: str | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """An instance that a revision was made of; ``path`` is relative to the spool."""
+
+    sop_uid: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a series was taken for, and why, in words."""
+
+    series_uid: str
+    description: str
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """A result file; ``kind`` is MR, PM, SEG, NIFTI or REPORT, the UIDs are empty unless DICOM."""
+
+    path: str
+    kind: str
+    name: str
+    sop_uid: str
+    sop_class_uid: str
+    sha256: str
+
+
+def _is(key: CaseKey) -> ColumnElement[bool]:
+    return and_(t.revisions.c.case_id == key.case, t.revisions.c.revision == key.revision)
+
+
+class RevisionStore(InstanceStore):
+    """Rows of revisions, members, series and results."""
+
+    def revision(self, key: CaseKey) -> Revision:
+        """The revision ``key``. Raises sqlalchemy.exc.NoResultFound if there is none."""
+        with self._read() as tx:
+            return _revision(tx.execute(_revisions().where(_is(key))).one())
+
+    def revisions_in(self, *states: State) -> list[Revision]:
+        """All revisions in one of ``states``, oldest first."""
+        with self._read() as tx:
+            query = _revisions().where(t.revisions.c.state.in_(states)).order_by(t.revisions.c.since)
+            return [_revision(row) for row in tx.execute(query)]
+
+    def studies_of(self, case: str) -> list[str]:
+        """Study Instance UIDs of a case."""
+        with self._read() as tx:
+            return [r.study_uid for r in tx.execute(t.studies.select().where(t.studies.c.case_id == case))]
+
+    def complete(self, key: CaseKey, because: str, event: Event = Event.COMPLETED) -> None:
+        """All evidence is in: freeze the revision's members and queue it."""
+        with self._write() as tx:
+            self._complete(tx, key, because, event)
+
+    def _complete(self, tx: Connection, key: CaseKey, because: str, event: Event) -> None:
+        rows = tx.execute(
+            select(t.instances.c.sop_uid, t.instances.c.path, t.instances.c.sha256)
+            .join(t.studies, t.studies.c.study_uid == t.instances.c.study_uid)
+            .where(t.studies.c.case_id == key.case)
+        ).all()
+        for row in rows:
+            tx.execute(
+                t.members.insert().values(case_id=key.case, revision=key.revision, **dict(row._mapping))
+            )
+        self._advance(tx, key, event, because)
+
+    def members(self, key: CaseKey) -> list[Member]:
+        """The instances that ``key`` was made of."""
+        with self._read() as tx:
+            query = t.members.select().where(
+                t.members.c.case_id == key.case, t.members.c.revision == key.revision
+            )
+            return [Member(r.sop_uid, r.path, r.sha256) for r in tx.execute(query)]
+
+    def join_cases(self, pair_by: Sequence[str]) -> list[tuple[str, str]]:
+        """Join receiving cases to an older case of the same patient that shares a paired attribute.
+
+        A quantification host often sends maps under its own Study Instance UID. Same Patient ID and
+        issuer, and the same Frame of Reference UID or accession number, never the name alone.
+        Returns (joined case, case it joined).
+        """
+        joined = []
+        with self._write() as tx:
+            open_cases = tx.execute(
+                select(t.revisions.c.case_id, t.revisions.c.revision, t.cases)
+                .join(t.cases, t.cases.c.case_id == t.revisions.c.case_id)
+                .where(t.revisions.c.state == State.RECEIVING, t.cases.c.patient_id != "")
+                .order_by(t.cases.c.created_at)
+            ).all()
+            for row in open_cases:
+                older = self._older_case(tx, row, pair_by)
+                if older is None:
+                    continue
+                why = f"same patient, same {' or '.join(pair_by)}"
+                self._join(tx, CaseKey(row.case_id, row.revision), older, why)
+                joined.append((str(row.case_id), older))
+        return joined
+
+    def _join(self, tx: Connection, receiving: CaseKey, older: str, because: str) -> None:
+        tx.execute(t.studies.update().where(t.studies.c.case_id == receiving.case).values(case_id=older))
+        self._open_revision(tx, older)
+        self._advance(tx, receiving, Event.NOTHING_TO_DO, f"its studies belong to case {older}: {because}")
+
+    def _older_case(self, tx: Connection, row: Row[Any], pair_by: Sequence[str]) -> str | None:
+        mine, theirs = t.instances.alias("mine"), t.instances.alias("theirs")
+        my_study, their_study = t.studies.alias("my_study"), t.studies.alias("their_study")
+        columns = {"frame_of_reference": "frame_of_reference_uid", "accession_number": "accession_number"}
+        for attribute in (columns[p] for p in pair_by):
+            found = tx.execute(
+                select(t.cases.c.case_id)
+                .select_from(mine)
+                .join(my_study, my_study.c.study_uid == mine.c.study_uid)
+                .join(theirs, theirs.c[attribute] == mine.c[attribute])
+                .join(their_study, their_study.c.study_uid == theirs.c.study_uid)
+                .join(t.cases, t.cases.c.case_id == their_study.c.case_id)
+                .where(
+                    my_study.c.case_id == row.case_id,
+                    mine.c[attribute] != "",
+                    t.cases.c.case_id != row.case_id,
+                    t.cases.c.created_at < row.created_at,
+                    t.cases.c.patient_id == row.patient_id,
+                    t.cases.c.issuer == row.issuer,
+                )
+                .order_by(t.cases.c.created_at)
+                .limit(1)
+            ).scalar()
+            if found is not None:
+                return str(found)
+        return None
+
+    def start(self, key: CaseKey) -> Revision:
+        """A worker takes the revision, for the first time or after a crash."""
+        with self._write() as tx:
+            self._advance(tx, key, Event.STARTED, "")
+        return self.revision(key)
+
+    def identified(self, key: CaseKey, findings: Iterable[Finding]) -> None:
+        """Record what each series was taken for."""
+        with self._write() as tx:
+            tx.execute(
+                t.series.delete().where(t.series.c.case_id == key.case, t.series.c.revision == key.revision)
+            )
+            for f in findings:
+                tx.execute(
+                    t.series.insert().values(
+                        case_id=key.case,
+                        revision=key.revision,
+                        series_uid=f.series_uid,
+                        description=f.description,
+                        role=f.role,
+                        reason=f.reason,
+                    )
+                )
+
+    def findings(self, key: CaseKey) -> list[Finding]:
+        """What each series of ``key`` was taken for."""
+        with self._read() as tx:
+            query = t.series.select().where(
+                t.series.c.case_id == key.case, t.series.c.revision == key.revision
+            )
+            return [Finding(r.series_uid, r.description, r.role, r.reason) for r in tx.execute(query)]
+
+    def last_input_digest(self, key: CaseKey) -> str:
+        """The input digest of the newest earlier revision of this case that gave results, or ""."""
+        with self._read() as tx:
+            found = tx.execute(
+                select(t.revisions.c.input_digest)
+                .where(
+                    t.revisions.c.case_id == key.case,
+                    t.revisions.c.revision < key.revision,
+                    t.revisions.c.state.in_((State.DONE, State.DELIVERING)),
+                )
+                .order_by(t.revisions.c.revision.desc())
+                .limit(1)
+            ).scalar()
+            return str(found or "")
+
+    def encoded(
+        self, key: CaseKey, made: Sequence[Made], report: str, input_digest: str, destinations: Sequence[str]
+    ) -> None:
+        """Results are durable: record them, one pending delivery per destination, and go on."""
+        with self._write() as tx:
+            attempt = tx.execute(select(t.revisions.c.attempt).where(_is(key)).with_for_update()).scalar_one()
+            where = and_(t.results.c.case_id == key.case, t.results.c.revision == key.revision)
+            tx.execute(t.results.delete().where(where, t.results.c.attempt == attempt))
+            for m in made:
+                tx.execute(
+                    t.results.insert().values(
+                        case_id=key.case, revision=key.revision, attempt=attempt, **vars(m)
+                    )
+                )
+            now = self.clock()
+            for destination in destinations:
+                tx.execute(
+                    t.deliveries.insert().values(
+                        delivery_id=f"{key.case}:{key.revision}:{attempt}:{destination}",
+                        case_id=key.case,
+                        revision=key.revision,
+                        result_attempt=attempt,
+                        destination=destination,
+                        state=DeliveryState.PENDING,
+                        attempt=1,
+                        tries=0,
+                        reason="",
+                        since=now,
+                    )
+                )
+            self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)
+            if not destinations:
+                self._advance(
+                    tx, key, Event.DELIVERED, "no destination is configured; results stay in the spool"
+                )
+
+    def ignore(self, key: CaseKey, because: str) -> None:
+        """No recipe matches: say why."""
+        with self._write() as tx:
+            self._advance(tx, key, Event.NOTHING_TO_DO, because)
+
+    def fail(self, key: CaseKey, because: str) -> None:
+        """No result: say why and what to do."""
+        with self._write() as tx:
+            self._advance(tx, key, Event.GAVE_UP, because)
+
+    def advance(self, key: CaseKey, event: Event, because: str) -> State:
+        """A person's or a rule's event. Raises IllegalTransition if it cannot happen now."""
+        with self._write() as tx:
+            return self._advance(tx, key, event, because)
+
+    def retry(self, key: CaseKey, because: str) -> None:
+        """A person wants the revision run again: a new attempt."""
+        with self._write() as tx:
+            self._advance(tx, key, Event.RETRIED, because, attempt=t.revisions.c.attempt + 1)
+
+    def latest_of_study(self, study_or_case: str) -> CaseKey:
+        """The newest revision of a study (or case) that may be resubmitted.
+
+        Raises UnsuitableInput if the study is not known.
+        """
+        with self._read() as tx:
+            case = tx.execute(
+                select(t.studies.c.case_id).where(t.studies.c.study_uid == study_or_case)
+            ).scalar()
+            found = tx.execute(
+                select(func.max(t.revisions.c.revision)).where(
+                    t.revisions.c.case_id == (case or study_or_case),
+                    t.revisions.c.state != State.RECEIVING,
+                )
+            ).scalar()
+        if found is None:
+            raise UnsuitableInput(f"no study or case {study_or_case} is known here (see: mrsi-node status)")
+        return CaseKey(str(case or study_or_case), int(found))
+
+    def report_of(self, key: CaseKey) -> str | None:
+        """Path of the revision's report.json in the spool, if it has one."""
+        with self._read() as tx:
+            found = tx.execute(select(t.revisions.c.report).where(_is(key))).scalar()
+            return None if found is None else str(found)
+
+
+def _revisions() -> Select[Any]:
+    return select(t.revisions, t.folders.c.path.label("nifti_folder")).outerjoin(
+        t.folders,
+        and_(
+            t.folders.c.case_id == t.revisions.c.case_id,
+            t.folders.c.revision == t.revisions.c.revision,
+            t.folders.c.kind == "nifti",
+        ),
+    )
+
+
+def _revision(row: Row[Any]) -> Revision:
+    return Revision(
+        CaseKey(row.case_id, row.revision),
+        State(row.state),
+        row.attempt,
+        row.reason,
+        row.since,
+        row.last_received_at,
+        row.input_digest,
+        row.nifti_folder,
+    )

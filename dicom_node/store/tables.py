@@ -1,0 +1,189 @@
+"""Tables of the store. Times are UTC seconds since the epoch; paths are relative to the spool."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+UID = String(64)
+
+# One patient, one or more studies; a NIfTI case has none.
+cases = Table(
+    "cases",
+    metadata,
+    Column("case_id", String(36), primary_key=True),
+    Column("patient_id", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_uid", UID, primary_key=True),
+    Column("case_id", ForeignKey(cases.c.case_id), nullable=False, index=True),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_uid", UID, primary_key=True),
+    Column("study_uid", ForeignKey(studies.c.study_uid), nullable=False, index=True),
+    Column("series_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("frame_of_reference_uid", UID, nullable=False, index=True),
+    Column("accession_number", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+
+# What was durably kept but never taken as input, and why.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("sop_uid", Text, nullable=False),
+    Column("study_uid", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("case_id", ForeignKey(cases.c.case_id), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("last_received_at", Float, nullable=False),
+    Column("input_digest", String(64), nullable=False),
+    Column("report", Text),
+)
+
+_revision_key = ("case_id", "revision")
+
+
+def _of_revision() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(_revision_key, [revisions.c.case_id, revisions.c.revision])
+
+
+# The instances a revision was made of, frozen when it was queued.
+members = Table(
+    "members",
+    metadata,
+    Column("case_id", String(36), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("sop_uid", UID, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    _of_revision(),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("case_id", String(36), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("series_uid", Text, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    _of_revision(),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("case_id", String(36), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sop_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    _of_revision(),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("case_id", String(36), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("result_attempt", Integer, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("next_try_at", Float),
+    _of_revision(),
+    Index("ix_deliveries_revision", "case_id", "revision"),
+)
+
+# Cases that came by watch folder, one per patient in it: the folder waits in processing/ until all ended.
+folders = Table(
+    "folders",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("case_id", String(36), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("finished_at", Float),
+    _of_revision(),
+)
+
+# What a destination has taken, so that a retry sends only the rest.
+taken = Table(
+    "taken",
+    metadata,
+    Column("delivery_id", ForeignKey(deliveries.c.delivery_id), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("case_id", String(36), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("delivery_id", Text),
+    Column("event", String(32), nullable=False),
+    Column("from_state", String(16), nullable=False),
+    Column("to_state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+)

@@ -1,0 +1,93 @@
+"""The life of a revision and of a delivery: states, events, and what may follow what. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a revision of a case stands."""
+
+    RECEIVING = "RECEIVING"
+    QUEUED = "QUEUED"
+    RESOLVING = "RESOLVING"
+    DELIVERING = "DELIVERING"
+    DONE = "DONE"
+    IGNORED = "IGNORED"
+    HELD = "HELD"
+    FAILED = "FAILED"
+
+
+class Event(StrEnum):
+    """What happens to a revision."""
+
+    COMPLETED = "completed"  # all evidence is in
+    HELD = "held"
+    RELEASED = "released"
+    STARTED = "started"  # a worker took it
+    NOTHING_TO_DO = "nothing_to_do"  # no recipe matches
+    ENCODED = "encoded"  # results are durable
+    DELIVERED = "delivered"  # to every destination
+    GAVE_UP = "gave_up"
+    RETRIED = "retried"  # by a person
+    REDELIVERED = "redelivered"  # by a person: a given-up delivery is tried again
+    FORCED = "forced"  # by a person, before the evidence was in
+    SUPERSEDED = "superseded"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.RECEIVING, Event.COMPLETED): State.QUEUED,
+    (State.RECEIVING, Event.FORCED): State.QUEUED,
+    (State.RECEIVING, Event.HELD): State.HELD,
+    (State.RECEIVING, Event.NOTHING_TO_DO): State.IGNORED,
+    (State.QUEUED, Event.STARTED): State.RESOLVING,
+    (State.QUEUED, Event.HELD): State.HELD,
+    (State.QUEUED, Event.SUPERSEDED): State.IGNORED,  # a late instance came before any work was done
+    (State.HELD, Event.RELEASED): State.QUEUED,
+    (State.RESOLVING, Event.STARTED): State.RESOLVING,  # taken over after a crash
+    (State.RESOLVING, Event.ENCODED): State.DELIVERING,
+    (State.RESOLVING, Event.NOTHING_TO_DO): State.IGNORED,
+    (State.RESOLVING, Event.GAVE_UP): State.FAILED,
+    (State.DELIVERING, Event.DELIVERED): State.DONE,
+    (State.DELIVERING, Event.GAVE_UP): State.FAILED,
+    (State.FAILED, Event.RETRIED): State.QUEUED,
+    (State.FAILED, Event.REDELIVERED): State.DELIVERING,
+    (State.IGNORED, Event.RETRIED): State.QUEUED,
+    (State.DONE, Event.RETRIED): State.QUEUED,
+}
+
+FINAL = frozenset({State.DONE, State.IGNORED, State.FAILED})
+
+
+class IllegalTransition(Exception):
+    """An event that cannot happen in this state: a bug, never an input's fault."""
+
+
+def after(state: State, event: Event) -> State:
+    """The state that ``event`` leads to. Raises IllegalTransition for any pair not in the table."""
+    try:
+        return TRANSITIONS[(state, event)]
+    except KeyError:
+        raise IllegalTransition(f"{event} cannot happen to a revision that is {state}") from None
+
+
+class DeliveryState(StrEnum):
+    """Where the delivery of one result set to one destination stands."""
+
+    PENDING = "PENDING"
+    SENDING = "SENDING"
+    WAITING = "WAITING"  # between two tries
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, order=True)
+class CaseKey:
+    """One revision of one case."""
+
+    case: str
+    revision: int
+
+    def __str__(self) -> str:
+        return f"{self.case}/{self.revision}"

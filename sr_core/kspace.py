@@ -1,0 +1,132 @@
+"""One Fourier convention for acquisition, zero-filling and data consistency.
+
+The forward operator A is a centred k-space crop (times the acquisition's filter): HR sample
+``f·i`` lies on LR sample ``i`` (deploy/docs/decisions/0001-grid-convention.md), intensities are
+kept (a constant stays that constant). Each axis is a real matrix, so volumes go through A and
+A⁺ as three matrix products instead of FFTs.
+
+An even LR axis has one line at −n/2 and none at +n/2. To keep the operator real, A adds the two HR
+lines at ±n/2 into it and A⁺ splits it in halves, so that A A⁺ = 1 exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .grid import Shape
+
+Array = NDArray[Any]
+Psf = tuple[Array | None, Array | None, Array | None]
+
+# Filter weights below this share of the centre are treated as not acquired by the pseudo-inverse.
+_LOST = 1e-6
+
+
+def hamming(n: int, alpha: float = 0.54) -> NDArray[np.float64]:
+    """Hamming weights at k = 0 … n//2 of an axis with ``n`` acquired samples: one axis of a ``Psf``."""
+    k = np.arange(n // 2 + 1)
+    return np.asarray(alpha + (1.0 - alpha) * np.cos(2.0 * np.pi * k / n))
+
+
+def _cosines(n_lr: int, n_hr: int, weights: Array) -> Array:
+    """Σ_k weights_k · cos(2π k (i/n_lr − j/n_hr)) over all signed k, as an (n_lr, n_hr) matrix."""
+    apart = np.arange(n_lr)[:, None] / n_lr - np.arange(n_hr)[None, :] / n_hr
+    total = np.full(apart.shape, weights[0])
+    for k in range(1, n_lr // 2 + 1):
+        total += weights[k] * 2.0 * np.cos(2.0 * np.pi * k * apart)
+    return total
+
+
+@lru_cache(maxsize=64)
+def _matrix(kind: str, n_lr: int, n_hr: int, psf: tuple[float, ...] | None, dtype: str) -> Array:
+    """One axis of A (n_lr × n_hr) or of its pseudo-inverse (n_hr × n_lr)."""
+    if n_lr > n_hr:
+        raise ValueError(f"k-space cannot be cropped from {n_hr} to {n_lr} samples")
+    filter_ = np.ones(n_lr // 2 + 1) if psf is None else np.asarray(psf, dtype=np.float64)
+    if filter_.shape != (n_lr // 2 + 1,):
+        raise ValueError(
+            f"the filter of {n_lr} samples has {n_lr // 2 + 1} weights (k = 0 … {n_lr // 2}), "
+            f"not {filter_.shape}"
+        )
+    inverse = np.divide(1.0, filter_, out=np.zeros_like(filter_), where=filter_ > _LOST * filter_.max())
+    if n_lr % 2 == 0:
+        inverse[-1] /= 2.0  # _cosines counts ±n/2; A adds both lines, A⁺ splits one
+        if n_lr == n_hr:
+            filter_[-1] /= 2.0  # the same grid has this line once
+    if kind == "forward":
+        matrix = _cosines(n_lr, n_hr, filter_) / n_hr
+    elif kind == "pinv":
+        matrix = _cosines(n_lr, n_hr, inverse).T / n_lr
+    else:
+        raise ValueError(f"no operator {kind!r}")
+    matrix = np.ascontiguousarray(matrix, dtype=dtype)
+    matrix.setflags(write=False)
+    return matrix
+
+
+def apply_axes(volume: Array, matrices: Sequence[Array]) -> Array:
+    """Multiply axis a of ``volume`` by ``matrices[a]``, the axis that shrinks most (or grows least) first."""
+    order = sorted(range(volume.ndim), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1])
+    for axis in order:
+        m = matrices[axis]
+        if axis == volume.ndim - 1:
+            volume = volume @ m.T
+        elif axis == 0:
+            volume = (m @ volume.reshape(volume.shape[0], -1)).reshape(m.shape[0], *volume.shape[1:])
+        else:
+            volume = np.matmul(m, volume)
+    return volume
+
+
+def _floating(volume: Array) -> Array:
+    a = np.ascontiguousarray(volume)
+    return a if a.dtype in (np.float32, np.float64) else a.astype(np.float32)
+
+
+def _matrices(kind: str, lr_shape: Shape, hr_shape: Shape, psf: Psf | None, dtype: str) -> list[Array]:
+    filters = (None, None, None) if psf is None else psf
+    return [
+        _matrix(kind, n, m, None if f is None else tuple(float(w) for w in f), dtype)
+        for n, m, f in zip(lr_shape, hr_shape, filters, strict=True)
+    ]
+
+
+def _shape(volume: Array) -> Shape:
+    if volume.ndim != 3:
+        raise ValueError(f"a volume has three axes, not {volume.ndim}")
+    return (volume.shape[0], volume.shape[1], volume.shape[2])
+
+
+def forward(hr: Array, lr_shape: Shape, psf: Psf | None = None) -> Array:
+    """A: the LR image that an acquisition of ``lr_shape`` k-space samples makes of ``hr``.
+
+    Shapes (slice, row, column), any sizes ≥ LR; float32 stays float32, float64 stays float64.
+    ``psf`` holds per axis the filter at k = 0 … n//2, or None. Raises ValueError if LR is larger.
+    """
+    hr = _floating(hr)
+    return apply_axes(hr, _matrices("forward", lr_shape, _shape(hr), psf, hr.dtype.str))
+
+
+def pinv(lr: Array, hr_shape: Shape, psf: Psf | None = None) -> Array:
+    """A⁺: the smallest HR image that ``forward`` takes to ``lr``; without ``psf``, zero-filling.
+
+    Raises ValueError if LR is larger.
+    """
+    lr = _floating(lr)
+    return apply_axes(lr, _matrices("pinv", _shape(lr), hr_shape, psf, lr.dtype.str))
+
+
+def adjoint(lr: Array, hr_shape: Shape, psf: Psf | None = None) -> Array:
+    """Aᵀ, the transpose of ``forward``. Raises ValueError if LR is larger."""
+    lr = _floating(lr)
+    return apply_axes(lr, [m.T for m in _matrices("forward", _shape(lr), hr_shape, psf, lr.dtype.str)])
+
+
+def zero_fill(lr: Array, hr_shape: Shape) -> Array:
+    """Sinc interpolation: k-space padded with zeros; exact for a band-limited, periodic image."""
+    return pinv(lr, hr_shape)

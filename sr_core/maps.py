@@ -1,0 +1,253 @@
+"""The values that go into super-resolution and come out of it. Frozen, each on its grid, in its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .grid import Grid, Shape
+from .metabolites import Contrast, Metabolite, Ratio, Unit
+
+Volume = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def _on_grid(values: NDArray[np.generic], grid: Grid, what: str) -> None:
+    if values.shape != grid.shape:
+        raise ValueError(f"{what}: values of shape {values.shape} are off their grid of {grid.shape}")
+    values.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False)
+class MetaboliteMap:
+    """One metabolite's map: ``values`` (slice, row, column) in ``unit``, CRLB in % if known.
+
+    NaN in ``values`` means "no value was exported here". CRLB 0 or ≥ 999 means "not detected".
+    Raises ValueError if values or CRLB are off the grid.
+    """
+
+    metabolite: Metabolite
+    values: Volume
+    unit: Unit
+    grid: Grid
+    crlb_percent: Volume | None = None
+
+    def __post_init__(self) -> None:
+        _on_grid(self.values, self.grid, f"{self.metabolite} map")
+        if self.crlb_percent is not None:
+            _on_grid(self.crlb_percent, self.grid, f"CRLB of {self.metabolite}")
+
+
+@dataclass(frozen=True, eq=False)
+class RatioMap:
+    """A ratio of metabolites, dimensionless, zero where it is not defined. Raises as MetaboliteMap."""
+
+    ratio: Ratio
+    values: Volume
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        _on_grid(self.values, self.grid, f"{self.ratio} map")
+
+    @property
+    def unit(self) -> Unit:
+        return Unit.RATIO
+
+
+@dataclass(frozen=True, eq=False)
+class AnatomicalImage:
+    """An anatomical image (slice, row, column) in arbitrary units on its own grid."""
+
+    contrast: Contrast
+    values: Volume
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        _on_grid(self.values, self.grid, f"{self.contrast} image")
+
+
+@dataclass(frozen=True, eq=False)
+class Acquisition:
+    """What one case offers: metabolite maps on one grid, anatomy on its own grids, quality if known.
+
+    ``snr`` (ratio), ``linewidth_ppm`` (FWHM) and ``brain_mask`` lie on the maps' grid.
+    ``acquired_matrix`` (slices, rows, columns) is the k-space matrix that was measured; None if the
+    exporter may have zero-filled and nothing says by how much: data consistency is then off.
+    Raises ValueError without a map, with two maps of one metabolite, or with a map off the common grid.
+    """
+
+    maps: tuple[MetaboliteMap, ...]
+    anatomy: tuple[AnatomicalImage, ...] = ()
+    snr: Volume | None = None
+    linewidth_ppm: Volume | None = None
+    brain_mask: Mask | None = None
+    acquired_matrix: Shape | None = None
+
+    def __post_init__(self) -> None:
+        if not self.maps:
+            raise ValueError("an acquisition has at least one metabolite map")
+        names = [m.metabolite for m in self.maps]
+        doubled = sorted({n for n in names if names.count(n) > 1})
+        if doubled:
+            raise ValueError(f"two maps of one metabolite: {', '.join(doubled)}")
+        for m in self.maps[1:]:
+            if not m.grid.same_as(self.grid):
+                raise ValueError(f"{m.metabolite} lies on another grid than {self.maps[0].metabolite}")
+        for what, values in (("SNR", self.snr), ("linewidth", self.linewidth_ppm), ("mask", self.brain_mask)):
+            if values is not None:
+                _on_grid(values, self.grid, what)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that all maps share."""
+        return self.maps[0].grid
+
+    def map_of(self, metabolite: Metabolite) -> MetaboliteMap | None:
+        """The map of ``metabolite``, or None."""
+        return next((m for m in self.maps if m.metabolite == metabolite), None)
+
+    def image_of(self, contrast: Contrast) -> AnatomicalImage | None:
+        """The first anatomical image of ``contrast``, or None."""
+        return next((a for a in self.anatomy if a.contrast == contrast), None)
+
+
+@dataclass(frozen=True, eq=False)
+class MapQuality:
+    """What became of each voxel of one map, on the LR grid.
+
+    ``rejected``: failed the quality limits inside the brain. ``inpainted``: of those, repaired from
+    neighbours. ``reasons`` maps a reason in words ("CRLB > 20 %") to the number of voxels it hit.
+    """
+
+    metabolite: Metabolite
+    rejected: Mask
+    inpainted: Mask
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rejected.setflags(write=False)
+        self.inpainted.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Spectral quality of a study. ``brain`` is the LR brain mask all shares are taken of.
+
+    ``not_measured`` is on the SR grid: brain voxels whose value in any map was repaired or never
+    measured, so that a viewer does not read background there as normal tissue.
+    """
+
+    brain: Mask
+    maps: tuple[MapQuality, ...]
+    not_measured: Mask
+
+    @property
+    def rejected_fraction(self) -> float:
+        """Share of brain voxels rejected, mean over maps."""
+        return self._share([q.rejected for q in self.maps])
+
+    @property
+    def inpainted_fraction(self) -> float:
+        """Share of brain voxels inpainted, mean over maps."""
+        return self._share([q.inpainted for q in self.maps])
+
+    def _share(self, masks: list[Mask]) -> float:
+        n = int(self.brain.sum())
+        if not n or not masks:
+            return 0.0
+        return float(np.mean([int((m & self.brain).sum()) / n for m in masks]))
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected lesion: volume in mL; mean, maximum and percentiles in the map's unit; patient LPS mm."""
+
+    label: int
+    volume_ml: float
+    mean: float
+    maximum: float
+    p10: float
+    p90: float
+    centroid_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """The metabolic lesion in one map ("HGG", "TCN", "2HG") on the SR grid.
+
+    ``threshold`` is in the map's unit, ``rule`` says in words where it came from.
+    """
+
+    source: str
+    mask: Mask
+    threshold: float
+    rule: str
+    regions: tuple[Region, ...]
+    mean: float
+    maximum: float
+
+    def __post_init__(self) -> None:
+        self.mask.setflags(write=False)
+
+    @property
+    def volume_ml(self) -> float:
+        """Total volume of all regions in mL."""
+        return float(sum(r.volume_ml for r in self.regions))
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """A map of doubt on the SR grid, in the unit of the map it belongs to, by a named method."""
+
+    of: str
+    method: str
+    values: Volume
+
+    def __post_init__(self) -> None:
+        self.values.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result came to be: enough to make it again.
+
+    ``model_hash`` is the sha256 of the weights ("" without a network); ``settings_hash`` of every
+    setting that changes a voxel; ``timings_s`` seconds by step; ``warnings`` are sentences for people.
+    """
+
+    method_requested: str
+    method_used: str
+    factor: Shape
+    guide: str | None
+    model_hash: str
+    settings_hash: str
+    registration: str | None
+    steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+    timings_s: Mapping[str, float]
+    software: str
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolved:
+    """Maps, ratios, lesions and anatomy on one super-resolved grid, with what is known of their quality."""
+
+    grid: Grid
+    brain: Mask
+    maps: tuple[MetaboliteMap, ...]
+    ratios: tuple[RatioMap, ...]
+    uncertainty: tuple[Uncertainty, ...]
+    lesion: tuple[Lesion, ...]
+    anatomy: tuple[AnatomicalImage, ...]
+    quality: Quality
+    provenance: Provenance
+
+
+class SuperResolver(Protocol):
+    """All that a caller asks of super-resolution. Deterministic for one acquisition, model and settings."""
+
+    def __call__(self, acquisition: Acquisition) -> SuperResolved: ...

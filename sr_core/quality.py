@@ -1,0 +1,131 @@
+"""Spectral quality: which voxels of a map may be believed, how far, and why the others may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .denoise import noise_sd
+from .maps import Acquisition, Mask, MetaboliteMap, Volume
+from .metabolites import BY_ABSOLUTE_CRLB
+from .settings import Settings
+
+NOT_DETECTED_PERCENT = 999.0  # LCModel's and others' "no such peak"
+
+# A detected 2HG or Gln is rejected if its absolute CRLB is this many times the map's median one, and
+# its relative CRLB is beyond its limit too: what is high and surely fitted is never rejected.
+_ABSOLUTE_TIMES = 4.0
+# A spike stands this many noise SDs above its neighbours' median, and this many times their maximum.
+_SPIKE_SD = 10.0
+_SPIKE_TIMES = 3.0
+# On brain maps the high-pass filter reads edges as noise too (1.2 to 2.3 times the true SD, simulated
+# studies of 46 × 46 × 32): half of what it says is the floor under CRLB.
+_NOISE_FLOOR = 0.5
+# No voxel counts as better known than this share of the map's 99.9th percentile.
+_BEST = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """One map after quality control, on the LR grid, in the map's unit.
+
+    ``values``: as measured, 0 where there is none and where a metabolite that goes by absolute CRLB
+    was not detected. ``sigma`` > 0: SD per voxel. ``trusted``: measured and within the limits, in
+    and outside the brain. ``rejected``: the others, inside the brain; of them ``repair`` may be
+    inpainted. ``reasons``: in words, with the number of brain voxels each hit.
+    """
+
+    values: Volume
+    sigma: Volume
+    trusted: Mask
+    rejected: Mask
+    repair: Mask
+    noise: float
+    reasons: dict[str, int]
+
+
+def _spikes(values: Volume, candidates: Mask, sigma: Volume) -> Mask:
+    """Single voxels that stand out of their 26 neighbours as no point-spread function lets them."""
+    ring = np.ones([3 if n >= 3 else 1 for n in values.shape], dtype=bool)
+    ring[tuple(n // 2 for n in ring.shape)] = False
+    if not ring.any():
+        return np.zeros(values.shape, dtype=bool)
+    v = np.where(candidates, values, 0.0)
+    highest = ndimage.maximum_filter(v, footprint=ring, mode="constant")
+    typical = ndimage.median_filter(v, footprint=ring, mode="nearest")
+    return np.asarray(candidates & (v > _SPIKE_TIMES * highest) & (v - typical > _SPIKE_SD * sigma))
+
+
+def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Settings) -> Screened:
+    """Quality control of one map inside ``brain``.
+
+    Rejected: no value; not detected (CRLB 0 or ≥ 999 %, or an exact zero); CRLB, SNR, linewidth
+    beyond their limits; spikes. 2HG and Gln go by absolute CRLB (CRLB % · value / 100): "not
+    detected" is a measured low there, kept as 0 with the map's noise floor as its SD and never
+    inpainted; a poor spectrum is rejected even so, but stays 0.
+    """
+    absolute = m.metabolite in BY_ABSOLUTE_CRLB
+    finite = np.isfinite(m.values)
+    values = np.where(finite, m.values, 0.0).astype(np.float32)
+    crlb = None if m.crlb_percent is None else np.nan_to_num(m.crlb_percent, nan=NOT_DETECTED_PERCENT)
+    absent = finite & (values == 0)
+    if crlb is not None:
+        absent |= finite & ((crlb <= 0) | (crlb >= NOT_DETECTED_PERCENT))
+    if absolute:
+        values = np.where(absent, 0.0, values).astype(np.float32)
+
+    noise = noise_sd(values, brain & finite & (~absent | absolute))
+    peak = float(np.percentile(np.abs(values[brain & finite]), 99.9)) if (brain & finite).any() else 0.0
+    own = None if crlb is None else np.where(absent, 0.0, crlb * np.abs(values) / 100.0).astype(np.float32)
+    tiny = max(_BEST * peak, float(np.finfo(np.float32).tiny))
+    floor = max(noise if own is None else _NOISE_FLOOR * noise, tiny)
+    limit = np.inf
+    if own is not None and (detected := brain & finite & ~absent).any():
+        usual = float(np.median(own[detected]))
+        limit = _ABSOLUTE_TIMES * max(usual, floor)
+        if absolute:
+            floor = max(floor, usual)
+    sigma = np.full(values.shape, floor, dtype=np.float32) if own is None else np.maximum(own, floor)
+
+    poor = np.zeros(values.shape, dtype=bool)  # the spectrum as a whole is of no use
+    found: dict[str, Mask] = {"no value": ~finite}
+    if acquisition.snr is not None:
+        found[f"SNR < {settings.snr_min:g}"] = ~(acquisition.snr >= settings.snr_min)
+    if acquisition.linewidth_ppm is not None:
+        found[f"linewidth > {settings.linewidth_max_ppm:g} ppm"] = ~(
+            acquisition.linewidth_ppm <= settings.linewidth_max_ppm
+        )
+    for mask in found.values():
+        poor |= mask
+    bad = poor.copy()
+    if absolute:
+        if own is not None and crlb is not None:
+            found[f"absolute CRLB > {limit:.3g} {m.unit}"] = (
+                finite & ~absent & (own > limit) & (crlb > settings.crlb_max_percent)
+            )
+    else:
+        found["not detected"] = absent
+        if crlb is not None:
+            found[f"CRLB > {settings.crlb_max_percent:g} %"] = (
+                finite & ~absent & (crlb > settings.crlb_max_percent)
+            )
+    for mask in found.values():
+        bad |= mask
+    candidates = brain & ~bad
+    if absolute and crlb is not None:
+        candidates &= ~(~absent & (crlb <= settings.crlb_max_percent))  # the fit vouches for these
+    found["spike"] = _spikes(values, candidates, sigma)
+    bad |= found["spike"]
+
+    rejected = bad & brain
+    return Screened(
+        values=values,
+        sigma=sigma.astype(np.float32),
+        trusted=~bad,
+        rejected=rejected,
+        repair=rejected & ~absent if absolute else rejected,
+        noise=noise,
+        reasons={words: n for words, mask in found.items() if (n := int((mask & brain).sum()))},
+    )

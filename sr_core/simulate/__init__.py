@@ -1,0 +1,16 @@
+"""Simulated MRSI studies: tissue -> metabolite maps, anatomy, quality maps, k-space acquisition."""
+
+from .lesion import LesionPlan
+from .study import Options, SimulatedStudy, simulate
+from .tissue import TissueModel, from_icbm152, from_labels, read_labels
+
+__all__ = [
+    "LesionPlan",
+    "Options",
+    "SimulatedStudy",
+    "TissueModel",
+    "from_icbm152",
+    "from_labels",
+    "read_labels",
+    "simulate",
+]

@@ -1,0 +1,73 @@
+"""Concentrations of metabolites in healthy and diseased tissue, mmol/L."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..maps import Volume
+from ..metabolites import Metabolite
+from .fields import smooth_field
+from .lesion import LesionModel
+from .tissue import TissueModel
+
+
+@dataclass(frozen=True)
+class Chemistry:
+    """One metabolite: mmol/L in white matter, grey matter, viable tumour and its necrotic core (CSF: 0).
+
+    ``crlb_percent`` is the median Cramér–Rao lower bound in a good 3T study: over the brain, or, for
+    what healthy tissue does not have, over the tumour.
+    """
+
+    wm: float
+    gm: float
+    tumour: float
+    necrosis: float
+    crlb_percent: float
+
+
+# White and grey matter: sums of the usual 7T and 3T values (NAA + NAAG, Cr + PCr, GPC + PCh). Tumour:
+# IDH-mutant glioma of high grade; tCho up, tNAA down, Gln up, several mmol/L of 2HG.
+CHEMISTRY: dict[Metabolite, Chemistry] = {
+    Metabolite.TNAA: Chemistry(11.2, 9.2, 3.6, 0.8, 3.0),
+    Metabolite.TCHO: Chemistry(1.6, 1.3, 3.4, 0.7, 4.0),
+    Metabolite.TCR: Chemistry(7.1, 7.8, 5.6, 1.2, 3.0),
+    Metabolite.INS: Chemistry(5.4, 4.9, 6.6, 1.5, 5.0),
+    Metabolite.GLU: Chemistry(8.3, 8.1, 5.6, 1.2, 6.0),
+    Metabolite.GLN: Chemistry(2.5, 2.4, 4.2, 1.0, 15.0),
+    Metabolite.HG2: Chemistry(0.0, 0.0, 5.0, 1.0, 10.0),
+}
+REGIONAL_SPREAD = 0.06  # SD of slow variation over the brain, relative
+OWN_TEXTURE = 0.10  # SD of texture that a metabolite does not share with the others, relative
+
+
+def concentrations(
+    tissue: TissueModel, lesion: LesionModel | None, metabolite: Metabolite, rng: np.random.Generator
+) -> Volume:
+    """``metabolite`` in mmol/L on the VHR grid of ``tissue``; zero outside grey and white matter."""
+    c = CHEMISTRY[metabolite]
+    shape = tissue.grid.shape
+    regional = smooth_field(rng, shape, 40.0)
+    own = smooth_field(rng, shape, 5.0)
+    healthy = (c.wm * tissue.wm + c.gm * tissue.gm) * (1 + REGIONAL_SPREAD * regional)
+    if lesion is None:
+        return np.asarray(np.maximum(healthy, 0), dtype=np.float32)
+    # The shares of tumour are shares of the voxel: what is left of the parenchyma stays healthy.
+    remaining = 1 - lesion.tumour / np.maximum(tissue.parenchyma, 1e-3)
+    viable = lesion.tumour - lesion.necrosis
+    texture = lesion.texture * (1 + OWN_TEXTURE * own)
+    diseased = c.tumour * viable * texture + c.necrosis * lesion.necrosis
+    return np.asarray(np.maximum(healthy * remaining + diseased, 0), dtype=np.float32)
+
+
+def paper_model(tissue: TissueModel, lesion: LesionModel | None, tau: float) -> Volume:
+    """0.1 GM + 0.12 WM + 0 CSF + τ TM, range normalised to 1 (Li et al. 2022, Methods)."""
+    healthy = 0.1 * tissue.gm + 0.12 * tissue.wm
+    if lesion is None:
+        values = healthy
+    else:
+        remaining = 1 - lesion.tumour / np.maximum(tissue.parenchyma, 1e-3)
+        values = healthy * remaining + tau * lesion.tumour
+    return np.asarray(values / values.max(), dtype=np.float32)

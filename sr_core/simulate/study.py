@@ -1,0 +1,150 @@
+"""A whole simulated case with its truth: the paper's data model, and harder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import kspace
+from ..grid import Grid
+from ..maps import Acquisition, Mask, MetaboliteMap, RatioMap, Volume
+from ..metabolites import Contrast, Metabolite, Ratio, Unit
+from .anatomy import anatomical_image
+from .chemistry import CHEMISTRY, concentrations
+from .lesion import LesionModel, LesionPlan, Regime, draw_lesion
+from .measure import draw_artefacts, fit, kspace_noise, linewidth_map, snr_map, spoil
+from .tissue import FACTOR, FRAME_OF_REFERENCE, HR_SHAPE, LR_SHAPE, VHR_SHAPE, TissueModel
+
+# Lipid at the rim overlaps tNAA's singlet at 2.0 ppm most, and Glu and Gln next to it.
+LIPID_SHARE = {Metabolite.TNAA: 1.0, Metabolite.GLU: 0.5, Metabolite.GLN: 0.5}
+# A ratio's truth exists where its denominator is above this share of the brain's median.
+RATIO_FLOOR = 0.1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is simulated. ``noise`` multiplies the usual noise (0: none); ``lesion`` None: healthy;
+    ``regime``: whether FLAIR shows the lesion where metabolism does; ``artefacts``: spikes, lipid rim,
+    missing voxels."""
+
+    regime: Regime = "mismatch"
+    noise: float = 1.0
+    lesion: LesionPlan | None = field(default_factory=LesionPlan)
+    artefacts: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedStudy:
+    """What a site would export, and on ``grid`` (the super-resolved one) what is true.
+
+    ``truth`` is the VHR map cropped in k-space ("first type" of ground truth, Li et al. 2022): LR maps
+    are ``kspace.forward`` of it plus noise. ``lesions``: "metabolic", "necrosis", "flair", each where
+    its share is above a half; empty if healthy. ``noise_sigma``: SD of LR noise in mmol/L where the
+    linewidth is typical.
+    """
+
+    acquisition: Acquisition
+    grid: Grid
+    truth: tuple[MetaboliteMap, ...]
+    truth_ratios: tuple[RatioMap, ...]
+    brain: Mask
+    lesions: Mapping[str, Mask]
+    noise_sigma: Mapping[Metabolite, float]
+    anatomy_name: str
+    seed: int
+    options: Options
+
+    def truth_of(self, metabolite: Metabolite) -> MetaboliteMap:
+        """The true map of ``metabolite``. Raises KeyError if it was not simulated."""
+        for m in self.truth:
+            if m.metabolite == metabolite:
+                return m
+        raise KeyError(metabolite)
+
+
+def measured_grid(tissue: TissueModel) -> Grid:
+    """The 46 × 46 × 32 grid over the field of view of ``tissue``, with the same first voxel centre."""
+    affine = tissue.grid.affine.copy()
+    affine[:3, :3] *= np.array(VHR_SHAPE) / np.array(LR_SHAPE)
+    return Grid(LR_SHAPE, affine, FRAME_OF_REFERENCE)
+
+
+def simulate(tissue: TissueModel, seed: int, options: Options = Options()) -> SimulatedStudy:
+    """A 3D MRSI study of ``tissue`` at 5.5 × 5.6 × 5.6 mm with T1 and FLAIR at 1 mm.
+
+    Maps of tNAA, tCho, tCr, Ins, Glu, Gln, 2HG in mmol/L with CRLB, SNR and linewidth. The same seed
+    and options give the same study; each part draws from a stream of its own, so that switching one
+    option changes nothing else.
+    """
+    lesion_rng, chemistry_rng, anatomy_rng, noise_rng, artefact_rng = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)
+    )
+    lesion = None if options.lesion is None else draw_lesion(tissue, options.lesion, options.regime, lesion_rng)
+    lr_grid = measured_grid(tissue)
+    grid = lr_grid.refined(FACTOR)
+    truth = {
+        m: kspace.forward(concentrations(tissue, lesion, m, chemistry_rng), HR_SHAPE) for m in CHEMISTRY
+    }
+    brain_hr = kspace.forward(tissue.brain, HR_SHAPE)
+    brain = np.asarray(kspace.forward(brain_hr, LR_SHAPE) > 0.5)
+    tumour_lr = None if lesion is None else kspace.forward(kspace.forward(lesion.tumour, HR_SHAPE), LR_SHAPE)
+
+    clean = {m: kspace.forward(t, LR_SHAPE) for m, t in truth.items()}
+    linewidth = linewidth_map(noise_rng, brain, lr_grid.spacing_mm)
+    snr = snr_map(clean[Metabolite.TNAA] + clean[Metabolite.TCR], linewidth, brain, options.noise)
+    sigma = {m: options.noise * _sigma(m, c, brain, tumour_lr) for m, c in clean.items()}
+    fits = {m: fit(c, kspace_noise(noise_rng, LR_SHAPE), sigma[m], linewidth, brain) for m, c in clean.items()}
+    if options.artefacts:
+        artefacts = draw_artefacts(artefact_rng, brain)
+        fits = {m: spoil(f, artefacts, LIPID_SHARE.get(m, 0.1), brain, artefact_rng) for m, f in fits.items()}
+        snr, linewidth = (np.asarray(v * ~artefacts.missing, dtype=np.float32) for v in (snr, linewidth))
+
+    unit = Unit.MMOL_PER_L
+    return SimulatedStudy(
+        acquisition=Acquisition(
+            maps=tuple(MetaboliteMap(m, f.values, unit, lr_grid, f.crlb_percent) for m, f in fits.items()),
+            anatomy=tuple(anatomical_image(tissue, lesion, c, anatomy_rng) for c in Contrast),
+            snr=snr,
+            linewidth_ppm=linewidth,
+            brain_mask=brain,
+            acquired_matrix=LR_SHAPE,
+        ),
+        grid=grid,
+        truth=tuple(MetaboliteMap(m, t, unit, grid) for m, t in truth.items()),
+        truth_ratios=_ratios(truth, np.asarray(brain_hr > 0.5), grid),
+        brain=np.asarray(brain_hr > 0.5),
+        lesions={} if lesion is None else _masks(lesion),
+        noise_sigma=sigma,
+        anatomy_name=tissue.name,
+        seed=seed,
+        options=options,
+    )
+
+
+def _sigma(metabolite: Metabolite, clean: Volume, brain: Mask, tumour: Volume | None) -> float:
+    """The SD of LR noise, mmol/L, that gives the metabolite its usual median CRLB."""
+    c = CHEMISTRY[metabolite]
+    if c.wm > 0:
+        typical = float(np.median(clean[brain]))
+    elif tumour is not None and (tumour > 0.5).any():
+        typical = float(np.median(clean[tumour > 0.5]))
+    else:
+        typical = c.tumour
+    return c.crlb_percent / 100 * typical
+
+
+def _ratios(truth: Mapping[Metabolite, Volume], brain: Mask, grid: Grid) -> tuple[RatioMap, ...]:
+    def divided(top: Volume, below: Volume) -> Volume:
+        defined = brain & (below > RATIO_FLOOR * np.median(below[brain]))
+        return np.divide(top, below, out=np.zeros_like(top), where=defined)
+
+    hgg = divided(truth[Metabolite.HG2] + truth[Metabolite.GLN], truth[Metabolite.GLU])
+    tcn = divided(truth[Metabolite.TCHO], truth[Metabolite.TNAA])
+    return RatioMap(Ratio.HGG, hgg, grid), RatioMap(Ratio.TCN, tcn, grid)
+
+
+def _masks(lesion: LesionModel) -> dict[str, Mask]:
+    shares = {"metabolic": lesion.tumour, "necrosis": lesion.necrosis, "flair": lesion.flair}
+    return {name: np.asarray(kspace.forward(share, HR_SHAPE) > 0.5) for name, share in shares.items()}

@@ -1,0 +1,104 @@
+"""Deliveries go on when the peer is back, end visibly when it is not, and may be retried by a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicom_node.demo import LoopbackOrthanc, free_port
+from tests import builders
+from tests.harness import dcmsend, dicom_destination, folder_destination, needs_dcmtk, needs_orthanc
+
+pytestmark = [pytest.mark.peers, needs_dcmtk]
+
+QUICK = "{ max_attempts = 40, first_s = 0.5, longest_s = 1.0 }"
+TWICE = "{ max_attempts = 2, first_s = 0.3, longest_s = 0.3 }"
+
+
+def delivery_to(status, destination):
+    return next(
+        d for d in status["cases"][0]["revisions"][0]["deliveries"] if d["destination"] == destination
+    )
+
+
+@needs_orthanc
+def test_a_pacs_that_comes_back_gets_everything_once(make_node, tmp_path):
+    pacs = LoopbackOrthanc(tmp_path / "orthanc")
+    both = dicom_destination(pacs.dicom_port, retry=QUICK) + folder_destination(tmp_path / "out")
+    node = make_node(destinations=both)
+    builders.write(builders.study(), tmp_path / "study")
+    dcmsend(node.port, [tmp_path / "study"])
+
+    def waits(status):
+        r = status["cases"][0]["revisions"][0] if status["cases"] else {"deliveries": []}
+        return {d["destination"]: d["state"] for d in r["deliveries"]} == {
+            "PACS": "WAITING",
+            "results": "DELIVERED",
+        }
+
+    status = node.wait_for(waits)
+    assert "is it running" in delivery_to(status, "PACS")["reason"]
+    pacs.start()
+    try:
+        status = node.wait_for_state("DONE", "FAILED")
+        assert delivery_to(status, "PACS")["state"] == "DELIVERED"
+        assert len(pacs.get("/instances")) == delivery_to(status, "PACS")["taken"]
+    finally:
+        pacs.stop()
+    assert list((tmp_path / "out").glob("*/nifti/HGG.nii.gz"))
+    assert list((tmp_path / "out").glob("*/report.json"))
+
+
+def test_a_pacs_that_stays_away_is_given_up_visibly_and_may_be_retried(make_node, tmp_path):
+    node = make_node(destinations=dicom_destination(free_port(), retry=TWICE))
+    builders.write(builders.study(), tmp_path / "study")
+    dcmsend(node.port, [tmp_path / "study"])
+
+    status = node.wait_for_state("FAILED")
+    delivery = delivery_to(status, "PACS")
+    assert delivery["state"] == "FAILED"
+    assert "given up after 2 tries" in delivery["reason"]
+    assert "not delivered to PACS" in status["cases"][0]["revisions"][0]["reason"]
+
+    done = node.cli("retry", delivery["delivery"])
+    assert done.returncode == 0, done.stderr
+    node.wait_for(lambda s: delivery_to(s, "PACS")["tries"] >= 1)
+    again = node.wait_for_state("FAILED")
+    assert delivery_to(again, "PACS")["tries"] == 2
+
+
+def test_a_late_instance_opens_a_new_revision_and_an_unused_one_changes_nothing(make_node, tmp_path):
+    node = make_node(destinations=folder_destination(tmp_path / "out"))
+    study = builders.study()
+    late_map = builders.series(study, "LCM Ins conc")
+    builders.write([d for d in study if d.SeriesDescription != "LCM Ins conc"], tmp_path / "first")
+    dcmsend(node.port, [tmp_path / "first"])
+    node.wait_for_state("DONE")
+
+    builders.write(late_map, tmp_path / "late")
+    dcmsend(node.port, [tmp_path / "late"])
+    node.wait_for(lambda s: len(s["cases"][0]["revisions"]) == 2)
+    status = node.wait_for_state("DONE")
+    assert [r["state"] for r in status["cases"][0]["revisions"]] == ["DONE", "DONE"]
+
+    builders.write(builders.localizer(builders.series(study, "LCM tNAA conc")), tmp_path / "localizer")
+    dcmsend(node.port, [tmp_path / "localizer"])
+    node.wait_for(lambda s: len(s["cases"][0]["revisions"]) == 3)
+    status = node.wait_for_state("IGNORED")
+    assert "results of the revision before stand" in status["cases"][0]["revisions"][0]["reason"]
+
+
+def test_maps_under_another_study_of_the_same_patient_join_the_anatomy(make_node, tmp_path):
+    node = make_node(destinations=folder_destination(tmp_path / "out"), quiet_period_s=2)
+    study = builders.study()
+    anatomy = [d for d in study if not str(d.SeriesDescription).startswith("LCM")]
+    maps = [d for d in study if str(d.SeriesDescription).startswith("LCM")]
+    for d in maps:
+        d.StudyInstanceUID = "2.25.2718281828"
+    builders.write(anatomy, tmp_path / "anatomy")
+    builders.write(maps, tmp_path / "maps")
+    dcmsend(node.port, [tmp_path / "anatomy"])
+    dcmsend(node.port, [tmp_path / "maps"])
+
+    status = node.wait_for(lambda s: any(r["state"] == "DONE" for c in s["cases"] for r in c["revisions"]))
+    joined = next(c for c in status["cases"] if len(c["studies"]) == 2)
+    assert {s["role"] for s in joined["revisions"][0]["series"]} >= {"metabolite_map", "t1", "flair"}

@@ -1,0 +1,121 @@
+"""Decoys and broken studies: the reason is in ``status --json``, nothing is sent, nothing crashes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tests import builders
+from tests.harness import dcmsend, folder_destination, needs_dcmtk
+
+pytestmark = [pytest.mark.peers, needs_dcmtk]
+
+
+def crashes(node) -> list[dict]:
+    return [e for e in node.log_events() if e["event"] in ("room.died", "revision.bug")]
+
+
+DECOYS = {
+    "dixon": (builders.dixon_water, "other", "Dixon"),
+    "rgb": (builders.rgb_map, "other", "colour"),
+    "reference": (builders.reference_image, "other", "REFERENCEIMAGE"),
+    "localizer": (builders.localizer, "other", "localizer"),
+    "ours": (builders.our_own, "ours", "own"),
+    "ratio": (builders.ratio_map, "other", "ratio"),
+    "capture": (builders.secondary_capture, "other", "Secondary Capture"),
+    "spectra": (builders.mrs_object, "spectra", "spectra: maps expected from the quantification host"),
+    "csa": (builders.csa_non_image, "spectra", "spectra: maps expected from the quantification host"),
+}
+
+
+def test_each_decoy_is_refused_with_its_reason(make_node, tmp_path):
+    node = make_node(destinations=folder_destination(tmp_path / "out"))
+    maps = builders.series(builders.study(), "LCM tNAA conc")
+    wanted = {}
+    for name, (decoy, role, words) in DECOYS.items():
+        instances = _as_own_study(decoy(maps), name)
+        builders.write(instances, tmp_path / name)
+        sent = dcmsend(node.port, [tmp_path / name])
+        assert "with status SUCCESS" in sent or "0000" in sent or "Success" in sent, sent
+        wanted[str(instances[0].StudyInstanceUID)] = (name, role, words)
+
+    status = node.wait_for_state("IGNORED", "FAILED", "DONE")
+
+    assert len(status["cases"]) == len(DECOYS)
+    for case in status["cases"]:
+        name, role, words = wanted[case["studies"][0]]
+        (revision,) = case["revisions"]
+        assert revision["state"] == "IGNORED", (name, revision)
+        assert "no metabolite map" in revision["reason"]
+        (found,) = revision["series"]
+        assert (found["role"], words.lower() in found["reason"].lower()) == (role, True), (name, found)
+        assert revision["deliveries"] == []
+    assert not (tmp_path / "out").exists()
+    assert not crashes(node)
+
+
+BROKEN = {
+    "missing": (builders.missing_slice, "gap of 11"),
+    "doubled": (builders.doubled_slice, "same position"),
+    "uneven": (builders.shifted(1.5), "mm"),
+    "tilted": (builders.tilted_slice, "orient"),
+    "smaller": (builders.smaller_slice, "rows"),
+}
+
+
+def test_each_broken_study_fails_in_words_and_sends_nothing(make_node, tmp_path):
+    node = make_node(destinations=folder_destination(tmp_path / "out"))
+    wanted = {}
+    for name, (defect, words) in BROKEN.items():
+        instances = _as_own_study(builders.with_series(builders.study(), "LCM tNAA conc", defect), name)
+        builders.write(instances, tmp_path / name)
+        dcmsend(node.port, [tmp_path / name])
+        wanted[str(instances[0].StudyInstanceUID)] = (name, words)
+
+    status = node.wait_for_state("IGNORED", "FAILED", "DONE")
+
+    for case in status["cases"]:
+        name, words = wanted[case["studies"][0]]
+        (revision,) = case["revisions"]
+        assert revision["state"] == "FAILED", (name, revision)
+        assert words in revision["reason"], (name, revision["reason"])
+        assert "tNAA" in revision["reason"]
+        assert revision["deliveries"] == []
+    assert not (tmp_path / "out").exists()
+    assert not crashes(node)
+
+
+def test_an_unreadable_or_contradicting_instance_is_quarantined_and_shown(make_node, tmp_path):
+    node = make_node()
+    study = builders.study()
+    builders.write(study, tmp_path / "good")
+    dcmsend(node.port, [tmp_path / "good"])
+
+    other_pixels = copy.deepcopy(study[0])
+    other_pixels.PixelData = bytes(len(other_pixels.PixelData))
+    builders.write([other_pixels], tmp_path / "pixels")
+    assert "0000" not in dcmsend(node.port, [tmp_path / "pixels"]).rsplit("Status Summary", 1)[-1]
+    other_patient = copy.deepcopy(study[1])
+    other_patient.PatientID = "SOMEBODY-ELSE"
+    other_patient.SOPInstanceUID = other_patient.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+    builders.write([other_patient], tmp_path / "patient")
+    dcmsend(node.port, [tmp_path / "patient"])
+
+    reasons = [q["reason"] for q in node.status()["quarantine"]]
+    assert len(reasons) == 2
+    assert "other pixels" in reasons[0]
+    assert "two patients" in reasons[1]
+    assert not any("SOMEBODY" in line for line in (node.folder / "node.log").read_text().splitlines())
+
+
+def _as_own_study(instances, name):
+    """The instances as a study of their own patient, so that cases are not joined."""
+    number = sum(map(ord, name))
+    return builders.renamed(
+        instances,
+        name,
+        StudyInstanceUID=f"2.25.{number}",
+        PatientID=f"TEST-{name}",
+        FrameOfReferenceUID=f"2.25.1{number}",
+    )

@@ -1,0 +1,176 @@
+"""A node under test and its peers: real processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
+
+DCMSEND = shutil.which("dcmsend", path="/usr/bin")
+
+needs_dcmtk = pytest.mark.skipif(DCMSEND is None, reason="DCMTK is not installed (apt-get install dcmtk)")
+needs_orthanc = pytest.mark.skipif(
+    not LoopbackOrthanc.installed(), reason="Orthanc is not installed (apt-get install orthanc)"
+)
+
+
+def tool(name: str) -> str:
+    """A validator or reader that the test extra installs beside the interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+class Node:
+    """``mrsi-node serve`` on its own port and folder. ``method`` bicubic keeps the path quick."""
+
+    def __init__(
+        self, folder: Path, destinations: str = "", method: str = "bicubic", quiet_period_s: float = 1.0
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.inbox = folder / "inbox"
+        self.inbox.mkdir(parents=True)
+        self.toml = folder / "node.toml"
+        self.toml.write_text(f"""
+[node]
+port = {self.port}
+[storage]
+folder = "{folder / "data"}"
+low_water_mb = 10
+[watch]
+folder = "{self.inbox}"
+scan_s = 0.5
+[gather]
+quiet_period_s = {quiet_period_s}
+poll_s = 0.2
+[resolve]
+method = "{method}"
+[worker]
+name = "worker-under-test"
+{destinations}
+""")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Node:
+        with (self.folder / "node.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node.cli", "serve", "--config", str(self.toml)], stderr=log
+            )
+        wait_for_port(self.port, self._process)
+        return self
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another verb of the command line against this node's configuration."""
+        command = [sys.executable, "-m", "dicom_node.cli", *arguments, "--config", str(self.toml)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def status(self) -> dict[str, Any]:
+        done = self.cli("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    def log_events(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "node.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def pid_of(self, room: str) -> int:
+        """The process that runs ``room`` now."""
+        started = [e for e in self.log_events() if e["event"] == "room.started" and e["name"] == room]
+        return int(started[-1]["pid"])
+
+    def kill(self, room: str) -> None:
+        """kill -9, as a crash or the kernel's out-of-memory killer would."""
+        os.kill(self.pid_of(room), signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """kill -9 of every process of the node at once, as a power cut would."""
+        assert self._process is not None
+        pids = [
+            self._process.pid,
+            *(self.pid_of(r) for r in ("listener", "housekeeping", "worker", "watcher")),
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def wait_for_listener(self) -> None:
+        """Wait until the listener answers, as after its restart."""
+        assert self._process is not None
+        wait_for_port(self.port, self._process)
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 120) -> dict[str, Any]:
+        """The first status for which ``condition`` holds."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            now = self.status()
+            if condition(now):
+                return now
+            time.sleep(0.2)
+        log = (self.folder / "node.log").read_text()[-4000:]
+        raise AssertionError(f"not reached in {limit_s} s: {json.dumps(now, indent=1)}\n{log}")
+
+    def wait_for_state(self, *states: str, limit_s: float = 120) -> dict[str, Any]:
+        """Wait until every case's newest revision is in one of ``states``; returns the status."""
+
+        def all_there(status: dict[str, Any]) -> bool:
+            newest = [case["revisions"][0]["state"] for case in status["cases"]]
+            return bool(newest) and all(s in states for s in newest)
+
+        return self.wait_for(all_there, limit_s)
+
+
+def folder_destination(folder: Path, name: str = "results") -> str:
+    return f'[[destination]]\ntype = "folder"\nname = "{name}"\nfolder = "{folder}"\n'
+
+
+def dicom_destination(port: int, name: str = "PACS", ae_title: str = "ORTHANC", retry: str = "") -> str:
+    text = f'[[destination]]\ntype = "dicom"\nname = "{name}"\nae_title = "{ae_title}"\n'
+    return text + f'host = "127.0.0.1"\nport = {port}\n' + (f"retry = {retry}\n" if retry else "")
+
+
+def dcmsend(port: int, paths: Sequence[Path], ae_title: str = "MRSISR") -> str:
+    """Send with DCMTK; returns its report. dcmsend exits 0 even if a peer refuses: read the report."""
+    command = [str(DCMSEND), "-v", "-aec", ae_title, "127.0.0.1", str(port), "+sd", "+r", *map(str, paths)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "TCP_NODELAY": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dciodvfy_errors(paths: Sequence[Path]) -> list[str]:
+    """Every line that dciodvfy calls an Error, with the file's name."""
+    errors = []
+    for path in paths:
+        done = subprocess.run(
+            [tool("dciodvfy"), "-new", str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        lines = (done.stderr + done.stdout).splitlines()
+        errors += [f"{path.name}: {line}" for line in lines if line.startswith("Error")]
+    return errors

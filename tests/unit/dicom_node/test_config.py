@@ -1,0 +1,103 @@
+"""The configuration: every key known, every mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dicom_node.config import DicomDestination, FolderDestination, Settings, StorageRules, as_table, load
+from dicom_node.errors import BadConfiguration
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("MRSI_NODE_CONFIG", "MRSI_NODE__NODE__PORT"):
+        monkeypatch.delenv(key, raising=False)
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_node_is_on_loopback_with_embedded_storage() -> None:
+    settings = load(None)
+    assert settings.node.host == "127.0.0.1"
+    assert settings.storage.database_url.startswith("sqlite:///")
+    assert settings.destination == ()
+
+
+def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml(tmp_path, '[node]\nae_title = "MINE"\nport = 11200\n')
+    assert load(path).node.port == 11200
+    monkeypatch.setenv("MRSI_NODE__NODE__PORT", "11201")
+    assert (load(path).node.ae_title, load(path).node.port) == ("MINE", 11201)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[node]\nprot = 104\n", "node.prot"),
+        ("[nodes]\nport = 104\n", "nodes"),
+        ("[node]\nport = 0\n", "node.port"),
+        ('[node]\nae_title = "LONGER THAN SIXTEEN"\n', "node.ae_title"),
+        ('[node]\nae_title = "BACK\\\\SLASH"\n', "node.ae_title"),
+        ('[identify]\nt1 = ["(("]\n', "identify.t1"),
+        ('[[identify.sites]]\nmaps = "[a"\n', "identify.sites.0.maps"),
+        ('[[destination]]\ntype = "dicom"\nname = "P"\nae_title = "P"\nhost = "h"\n', "port"),
+        ('[[destination]]\ntype = "ftp"\nname = "P"\n', "destination.0"),
+    ],
+)
+def test_a_bad_key_is_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(BadConfiguration) as caught:
+        load(toml(tmp_path, text))
+    assert named in str(caught.value)
+
+
+def test_what_is_not_toml_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="not TOML"):
+        load(toml(tmp_path, "[node\n"))
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="no configuration file"):
+        load(tmp_path / "missing.toml")
+
+
+def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = '[[destination]]\ntype = "folder"\nname = "OUT"\nfolder = "a"\n' * 2
+    with pytest.raises(BadConfiguration, match="share a name"):
+        load(toml(tmp_path, text))
+
+
+def test_a_destination_is_found_by_its_name_or_the_names_are_listed(tmp_path: Path) -> None:
+    settings = load(
+        toml(
+            tmp_path,
+            '[[destination]]\ntype = "dicom"\nname = "PACS"\nae_title = "PACS"\nhost = "h"\nport = 104\n'
+            '[[destination]]\ntype = "folder"\nname = "OUT"\nfolder = "out"\n',
+        )
+    )
+    assert isinstance(settings.destination_named("PACS"), DicomDestination)
+    assert isinstance(settings.destination_named("OUT"), FolderDestination)
+    with pytest.raises(BadConfiguration, match="PACS, OUT"):
+        settings.destination_named("PASC")
+
+
+def test_settings_cannot_be_changed_while_they_are_in_use() -> None:
+    with pytest.raises(ValidationError):
+        load(None).node.port = 1
+
+
+def test_the_resolved_table_makes_the_same_settings_again(tmp_path: Path) -> None:
+    settings = load(toml(tmp_path, '[resolve]\nmethod = "bicubic"\n'))
+    assert Settings(**as_table(settings)) == settings
+
+
+def test_a_shared_database_is_taken_as_written() -> None:
+    rules = StorageRules(database="postgresql+psycopg://node@db/node")
+    assert rules.database_url == "postgresql+psycopg://node@db/node"
+    assert rules.engine_url.startswith("sqlite:///")

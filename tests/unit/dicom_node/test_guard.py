@@ -1,0 +1,241 @@
+"""What a careless or hostile peer may ask of the DIMSE server, over real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import MRImageStorage, Verification
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from dicom_node.config import NodeRules
+from dicom_node.guard import Limits
+from dicom_node.listener import Listener
+from tests.doors import open_intake
+
+DEADLINE_S = 1.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def events() -> Iterator[list[EventDict]]:
+    with capture_logs() as caught:
+        yield caught
+
+
+@pytest.fixture
+def serve(tmp_path: Path, events: list[EventDict]) -> Iterator[Callable[..., int]]:
+    """Starts a listener with short deadlines; gives its port."""
+    with ExitStack() as stack:
+
+        def start(**rules: object) -> int:
+            defaults: dict[str, object] = {
+                "port": free_port(),
+                "acse_timeout_s": DEADLINE_S,
+                "network_timeout_s": DEADLINE_S,
+                "max_dataset_bytes": 1024**2,
+            }
+            settings = NodeRules(**{**defaults, **rules})
+            listener = Listener(settings, open_intake(tmp_path))
+            listener.start()
+            stack.callback(listener.stop, drain_s=0)
+            return settings.port
+
+        yield start
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def seconds_until_closed(peer: socket.socket) -> float:
+    started = time.monotonic()
+    try:
+        while peer.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return time.monotonic() - started
+
+
+def echo(port: int) -> int | None:
+    ae = AE("TESTER")
+    ae.acse_timeout = ae.dimse_timeout = 10
+    ae.add_requested_context(Verification)
+    association = ae.associate("127.0.0.1", port, ae_title="MRSISR")
+    if not association.is_established:
+        return None
+    status = association.send_c_echo()
+    association.release()
+    return int(status.Status)
+
+
+def associate_request() -> bytes:
+    """The A-ASSOCIATE-RQ that a real peer sends."""
+    sent: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            connection, _ = server.accept()
+            with connection:
+                sent.append(connection.recv(65536))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        ae = AE("TESTER")
+        ae.add_requested_context(MRImageStorage)
+        ae.associate("127.0.0.1", server.getsockname()[1], ae_title="MRSISR")
+        thread.join()
+    return sent[0]
+
+
+def established(port: int) -> socket.socket:
+    peer = connect(port)
+    peer.sendall(associate_request())
+    assert peer.recv(65536)[0] == 0x02  # A-ASSOCIATE-AC
+    return peer
+
+
+def reasons(events: list[EventDict], event: str) -> str:
+    return " ".join(str(e["reason"]) for e in events if e["event"] == event)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x01\x00\x00", b"\x01\x00\x00\x00\x01\x00half"])
+def test_a_request_that_is_not_whole_in_time_is_closed(serve: Callable[..., int], start: bytes) -> None:
+    with connect(serve()) as peer:
+        peer.sendall(start)
+        assert DEADLINE_S * 0.7 < seconds_until_closed(peer) < DEADLINE_S + 2
+
+
+def test_half_a_pdu_is_closed_at_its_deadline(serve: Callable[..., int], events: list[EventDict]) -> None:
+    with established(serve()) as peer:
+        peer.sendall(b"\x04\x00" + struct.pack(">I", 1000) + bytes(10))
+        assert DEADLINE_S * 0.7 < seconds_until_closed(peer) < DEADLINE_S + 2
+    assert "in the middle of a PDU" in reasons(events, "connection.cut")
+
+
+def test_a_drip_does_not_extend_the_deadline(serve: Callable[..., int]) -> None:
+    with connect(serve()) as peer:
+        started = time.monotonic()
+        with pytest.raises(OSError, match=r"."):
+            for byte in associate_request():
+                peer.sendall(bytes([byte]))
+                time.sleep(0.1)
+        assert time.monotonic() - started < DEADLINE_S + 2
+
+
+@pytest.mark.parametrize("pdu_type", [0x01, 0x05])
+def test_a_huge_first_pdu_is_cut_at_its_header(
+    serve: Callable[..., int], events: list[EventDict], pdu_type: int
+) -> None:
+    with connect(serve(acse_timeout_s=30)) as peer:
+        peer.sendall(struct.pack(">BxI", pdu_type, 0xFFFFFFF0))
+        assert seconds_until_closed(peer) < 2
+    assert "announces 4294967280 bytes" in reasons(events, "connection.cut")
+
+
+def test_a_huge_pdu_is_cut_before_it_costs_memory(serve: Callable[..., int]) -> None:
+    port = serve(network_timeout_s=30)
+    before = psutil.Process(os.getpid()).memory_info().rss
+    with established(port) as peer:
+        peer.sendall(b"\x04\x00" + struct.pack(">I", 0xFFFFFFF0))
+        with pytest.raises(OSError, match=r"."):
+            for _ in range(100):
+                peer.sendall(bytes(1024**2))
+    assert psutil.Process(os.getpid()).memory_info().rss - before < 50 * 1024**2
+
+
+@pytest.mark.parametrize(("control", "named"), [(0x00, "max_dataset_bytes"), (0x01, "command set")])
+def test_a_message_without_end_is_cut(
+    serve: Callable[..., int], events: list[EventDict], control: int, named: str
+) -> None:
+    """Every PDU is of the agreed size; there are only too many of them."""
+    fragment = bytes(60_000)
+    pdv = struct.pack(">IBB", len(fragment) + 2, 1, control) + fragment
+    pdu = b"\x04\x00" + struct.pack(">I", len(pdv)) + pdv
+    with established(serve(network_timeout_s=30)) as peer, pytest.raises(OSError, match=r"."):
+        for _ in range(100):
+            peer.sendall(pdu)
+            time.sleep(0.005)
+    assert named in reasons(events, "connection.cut")
+
+
+def test_stalled_peers_do_not_lock_others_out(serve: Callable[..., int]) -> None:
+    """They have not asked for an association: the limit of associations is not theirs to use up."""
+    port = serve(max_associations=4, acse_timeout_s=5)
+    with ExitStack() as stack:
+        for _ in range(12):
+            peer = stack.enter_context(connect(port))
+            peer.sendall(b"\x01\x00\x00\x00\x01\x00half")
+        started = time.monotonic()
+        assert echo(port) == 0x0000
+        assert time.monotonic() - started < 3
+
+
+def test_beyond_the_association_limit_a_peer_is_told_to_come_again(
+    serve: Callable[..., int], events: list[EventDict]
+) -> None:
+    """Rejected transient, local limit exceeded (PS3.8 9.3.4)."""
+    port = serve(max_associations=1, network_timeout_s=30)
+    with established(port), connect(port) as second:
+        second.sendall(associate_request())
+        assert second.recv(10) == b"\x03\x00\x00\x00\x00\x04\x00\x02\x03\x02"
+    assert "max_associations" in reasons(events, "association.rejected")
+
+
+def test_one_address_cannot_hold_every_connection(
+    serve: Callable[..., int], events: list[EventDict]
+) -> None:
+    port = serve(max_associations=1, acse_timeout_s=1.5)
+    limit = Limits.of(NodeRules(max_associations=1)).connections_per_address
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(port)) for _ in range(limit + 5)]
+        assert max(seconds_until_closed(p) for p in peers[limit:]) < 1
+        assert len([e for e in events if e["event"] == "connection.refused"]) == 1
+        for peer in peers:
+            seconds_until_closed(peer)
+    until = time.monotonic() + 5
+    while echo(port) != 0x0000:
+        assert time.monotonic() < until, "the connections were never given back"
+
+
+def test_tls_on_the_plain_port_is_said_in_words(serve: Callable[..., int], events: list[EventDict]) -> None:
+    context = ssl.create_default_context()
+    with connect(serve(acse_timeout_s=30)) as peer, pytest.raises((ssl.SSLError, OSError)):
+        context.wrap_socket(peer, server_hostname="localhost")
+    assert "TLS" in reasons(events, "connection.cut")
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(8, 200)) * 50])
+def test_garbage_is_closed_and_the_node_stays(serve: Callable[..., int], garbage: bytes) -> None:
+    port = serve()
+    with connect(port) as peer:
+        peer.sendall(garbage)
+        assert seconds_until_closed(peer) < DEADLINE_S + 2
+    assert echo(port) == 0x0000
+
+
+def test_a_peer_that_breaks_off_gives_its_place_back(serve: Callable[..., int]) -> None:
+    port = serve(max_associations=1, network_timeout_s=30)
+    for _ in range(3):
+        peer = established(port)
+        peer.sendall(b"\x04\x00" + struct.pack(">I", 1000) + bytes(10))
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()  # RST
+        time.sleep(0.3)
+    assert echo(port) == 0x0000

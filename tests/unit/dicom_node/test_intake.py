@@ -1,0 +1,243 @@
+"""The one door in: bytes become a durable file and a row, or a reason."""
+
+from __future__ import annotations
+
+import copy
+import struct
+import warnings
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, MRSpectroscopyStorage, RLELossless
+
+from dicom_node.errors import Conflict, Mismatch, NotDicom, OutOfSpace
+from dicom_node.intake import Incoming, Intake, read_header
+from dicom_node.spool import sha256_of
+from dicom_node.study import State
+from tests.doors import OTHER_STUDY, STUDY, as_file, compressed, incoming, mr_slice, open_intake
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    return open_intake(tmp_path)
+
+
+def receiving(intake: Intake) -> list[int]:
+    return [r.key.revision for r in intake.store.revisions_in(State.RECEIVING)]
+
+
+def quarantine(intake: Intake) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = intake.store.status()["quarantine"]
+    return rows
+
+
+def queue_all(intake: Intake) -> None:
+    for revision in intake.store.revisions_in(State.RECEIVING):
+        intake.store.complete(revision.key, "test")
+
+
+def test_an_accepted_instance_is_on_disk_and_in_the_store(intake: Intake) -> None:
+    content = as_file(mr_slice())
+    receipt = intake.accept(Incoming(content), source="SCANNER")
+    (path,) = (intake.spool.root / "in").rglob("*.dcm")
+    assert path.read_bytes() == content
+    assert receipt.sha256 == sha256_of(path)
+    assert (receipt.sop_uid, receipt.study_uid) == (f"{STUDY}.1.1", STUDY)
+    (case,) = intake.store.status()["cases"]
+    assert case["studies"] == [STUDY]
+    assert case["instances"] == 1
+    assert receiving(intake) == [1]
+
+
+def test_an_instance_sent_twice_is_kept_once(intake: Intake) -> None:
+    """A PACS that resends after a lost response changes nothing."""
+    first = intake.accept(incoming(), source="PACS")
+    queue_all(intake)
+    assert intake.accept(incoming(), source="PACS") == first
+    assert intake.store.count_instances() == 1
+    assert receiving(intake) == []
+
+
+@pytest.mark.parametrize("transfer_syntax", [RLELossless, JPEG2000Lossless])
+def test_the_same_pixels_in_another_transfer_syntax_are_the_same_instance(
+    intake: Intake, transfer_syntax: str
+) -> None:
+    first = intake.accept(incoming(), source="SCANNER")
+    queue_all(intake)
+    assert intake.accept(Incoming(as_file(compressed(mr_slice(), transfer_syntax))), source="PACS") == first
+    assert intake.store.count_instances() == 1
+    assert receiving(intake) == []
+    assert quarantine(intake) == []
+
+
+def test_spectra_in_the_other_byte_order_are_not_taken_for_the_same(intake: Intake) -> None:
+    """Only what is proven equal is called equal: the second is quarantined, not dropped."""
+    ds = mr_slice(SOPClassUID=MRSpectroscopyStorage)
+    del ds.PixelData
+    ds.add_new((0x5600, 0x0020), "OF", struct.pack("<4f", 1, 2, 3, 4))
+    intake.accept(Incoming(as_file(ds)), source="SCANNER")
+    other = copy.deepcopy(ds)
+    other.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    other[0x5600, 0x0020].value = struct.pack(">4f", 1, 2, 3, 4)
+    with pytest.raises(Conflict):
+        intake.accept(Incoming(as_file(other)), source="PACS")
+    assert len(quarantine(intake)) == 1
+
+
+def test_other_pixels_under_the_same_uid_are_quarantined_and_shown(intake: Intake) -> None:
+    first = intake.accept(incoming(), source="SCANNER")
+    with pytest.raises(Conflict, match="other pixels"):
+        intake.accept(incoming(pixels=1), source="WORKSTATION")
+    (row,) = quarantine(intake)
+    assert row["sop_uid"] == first.sop_uid
+    assert row["source"] == "WORKSTATION"
+    assert "other pixels" in row["reason"]
+    assert intake.store.sha256_of_instance(first.sop_uid) == first.sha256
+
+
+def test_other_spectra_under_the_same_uid_are_quarantined(intake: Intake) -> None:
+    ds = mr_slice(SOPClassUID=MRSpectroscopyStorage)
+    del ds.PixelData
+    ds.add_new((0x5600, 0x0020), "OF", struct.pack("<4f", 1, 2, 3, 4))
+    intake.accept(Incoming(as_file(ds)), source="SCANNER")
+    ds[0x5600, 0x0020].value = struct.pack("<4f", 1, 2, 3, 5)
+    with pytest.raises(Conflict, match="other pixels"):
+        intake.accept(Incoming(as_file(ds)), source="SCANNER")
+
+
+def test_another_patient_in_the_same_study_is_quarantined_and_shown(intake: Intake) -> None:
+    intake.accept(incoming(1), source="SCANNER")
+    with pytest.raises(Conflict, match="Patient ID") as caught:
+        intake.accept(incoming(2, PatientID="P2"), source="SCANNER")
+    assert "P2" not in str(caught.value)
+    assert len(quarantine(intake)) == 1
+    assert intake.store.count_instances() == 1
+
+
+def test_the_same_patient_id_of_another_issuer_is_another_patient(intake: Intake) -> None:
+    intake.accept(incoming(1, IssuerOfPatientID="HOSPITAL A"), source="SCANNER")
+    with pytest.raises(Conflict):
+        intake.accept(incoming(2, IssuerOfPatientID="HOSPITAL B"), source="SCANNER")
+
+
+def test_a_host_that_drops_the_issuer_still_sends_the_same_patient(intake: Intake) -> None:
+    intake.accept(incoming(1, IssuerOfPatientID="HOSPITAL A"), source="SCANNER")
+    intake.accept(incoming(2), source="LCMODEL")
+    assert intake.store.count_instances() == 2
+
+
+@pytest.mark.parametrize("moved", [{"StudyInstanceUID": OTHER_STUDY}, {"SeriesInstanceUID": f"{STUDY}.7"}])
+def test_an_instance_belongs_to_one_series_only(intake: Intake, moved: dict[str, str]) -> None:
+    intake.accept(incoming(), source="SCANNER")
+    with pytest.raises(Conflict, match="another series or study"):
+        intake.accept(incoming(**moved), source="SCANNER")
+    assert len(intake.store.status()["cases"]) == 1
+
+
+def test_a_corrected_header_is_a_new_revision(intake: Intake) -> None:
+    intake.accept(incoming(), source="SCANNER")
+    queue_all(intake)
+    corrected = intake.accept(incoming(SeriesDescription="tCho"), source="PACS")
+    assert receiving(intake) == [2]
+    assert intake.store.count_instances() == 1
+    assert intake.store.sha256_of_instance(corrected.sop_uid) == corrected.sha256
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (b"", "preamble"),
+        (b"GIF89a" * 100, "preamble"),
+        (as_file(mr_slice())[:400], "UID"),
+    ],
+    ids=["empty", "another format", "cut off"],
+)
+def test_bytes_that_are_not_dicom_are_kept_in_quarantine_with_the_reason(
+    intake: Intake, broken: bytes, says: str
+) -> None:
+    with pytest.raises(NotDicom, match=says):
+        intake.accept(Incoming(broken), source="X")
+    assert len(quarantine(intake)) == 1
+    assert intake.store.count_instances() == 0
+
+
+def test_sequences_nested_without_end_are_refused(intake: Intake) -> None:
+    """They would exhaust the interpreter's stack; only this instance is lost to them, not the node."""
+    open_sequence = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
+    open_item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    start = as_file(mr_slice()).index(struct.pack("<HH", 0x0010, 0x0010))
+    with pytest.raises(NotDicom, match="too deep"):
+        intake.accept(
+            Incoming(as_file(mr_slice())[:start] + (open_sequence + open_item) * 4000), source="X"
+        )
+    assert len(quarantine(intake)) == 1
+
+
+@pytest.mark.parametrize("uid", ["../../evil", "1.2/3", "1.02.3", "1." + "2" * 63, ""])
+def test_a_uid_that_is_none_is_refused_and_names_no_file(intake: Intake, uid: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = as_file(mr_slice()).replace(
+            _element("UI", 0x0020, 0x000D, STUDY), _element("UI", 0x0020, 0x000D, uid)
+        )
+    with pytest.raises(NotDicom, match="StudyInstanceUID"):
+        intake.accept(Incoming(content), source="X")
+    inside = {p.name for p in intake.spool.root.parent.iterdir()}
+    assert inside <= {"spool", "node.sqlite", "node.sqlite-wal", "node.sqlite-shm"}
+
+
+def _element(vr: str, group: int, element: int, value: str) -> bytes:
+    raw = value.encode() + b"\0" * (len(value) % 2)
+    return struct.pack("<HH2sH", group, element, vr.encode(), len(raw)) + raw
+
+
+@pytest.mark.parametrize("claim", [("1.2.3", ""), ("", "1.2.3")])
+def test_a_data_set_that_contradicts_its_request_is_refused(intake: Intake, claim: tuple[str, str]) -> None:
+    with pytest.raises(Mismatch):
+        intake.accept(Incoming(as_file(mr_slice()), *claim), source="X")
+    assert len(quarantine(intake)) == 1
+
+
+def test_below_the_low_water_mark_the_sender_keeps_it(tmp_path: Path) -> None:
+    intake = open_intake(tmp_path, low_water_mb=10**9)
+    with pytest.raises(OutOfSpace):
+        intake.accept(incoming(), source="X")
+    assert intake.store.count_instances() == 0
+    assert list((tmp_path / "spool").rglob("*.dcm")) == []
+
+
+def test_the_same_bad_bytes_again_are_shown_once(intake: Intake) -> None:
+    for _ in range(3):
+        with pytest.raises(NotDicom):
+            intake.accept(Incoming(b"nothing"), source="X")
+    assert len(quarantine(intake)) == 1
+
+
+def test_odd_values_are_read_without_being_quoted(
+    intake: Intake, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pydicom's warnings quote the value; a name or a date of birth must not reach the log."""
+    content = as_file(mr_slice(PatientBirthDate="19991231")).replace(b"19991231", b"31.12.99")
+    recwarn.clear()
+    intake.accept(Incoming(content), source="X")
+    header = read_header(content)
+    assert header.PatientBirthDate == "31.12.99"
+    assert [str(w.message) for w in recwarn.list if "31.12.99" in str(w.message)] == []
+    assert "31.12.99" not in capsys.readouterr().err
+
+
+def test_what_retention_removed_between_keeping_and_recording_is_kept_again(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = intake.store.record
+
+    def record_late(*arguments: object) -> object:
+        for path in (intake.spool.root / "in").rglob("*.dcm"):
+            path.unlink()
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(intake.store, "record", record_late)
+    intake.accept(incoming(), source="X")
+    (path,) = (intake.spool.root / "in").rglob("*.dcm")
+    assert dcmread(path).SOPInstanceUID == f"{STUDY}.1.1"

@@ -1,0 +1,461 @@
+"""The store: instances, cases, revisions, deliveries, folders."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from dicom_node.errors import OutOfSpace, UnsuitableInput
+from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
+from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
+from tests.doors import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'node.sqlite'}", clock)
+    migrate(store)
+    return store
+
+
+_numbers = count(1)
+
+
+def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:
+    """A new instance of ``study``."""
+    uid = f"{study}.{next(_numbers)}"
+    values: dict[str, str] = {
+        "sop_uid": uid,
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.4",
+        "series_uid": f"{study}.0",
+        "study_uid": study,
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "frame_of_reference_uid": "",
+        "accession_number": "",
+        "patient_id": "P1",
+        "issuer": "",
+        "path": f"in/{uid}",
+        "sha256": uid,
+        "source": "test",
+    }
+    received = Received(**{**values, **changed}, size=1)
+    return store.record(received, lambda *_: False, lambda *_: False)
+
+
+def only_revision(store: Store, state: State) -> CaseKey:
+    (revision,) = store.revisions_in(state)
+    return revision.key
+
+
+def queued(store: Store) -> CaseKey:
+    receive(store)
+    key = only_revision(store, State.RECEIVING)
+    store.complete(key, "test")
+    return key
+
+
+def delivering(store: Store, *destinations: str) -> CaseKey:
+    key = queued(store)
+    store.start(key)
+    made = [Made(f"out/{n}.dcm", "PM", f"map {n}", f"2.25.{n}", "1.2", "0" * 64) for n in (1, 2)]
+    store.encoded(key, made, "out/report.json", "digest", destinations)
+    return key
+
+
+def state_of(store: Store, key: CaseKey) -> State:
+    return store.revision(key).state
+
+
+# The schema
+
+
+def test_migrations_from_empty_give_the_schema_of_the_tables(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(store: Store) -> None:
+    assert is_current(store)
+    migrate(store)
+    assert is_current(store)
+
+
+def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
+    assert not is_current(Store(f"sqlite:///{tmp_path / 'empty.sqlite'}"))
+
+
+def test_a_commit_survives_a_power_cut(store: Store) -> None:
+    """WAL with synchronous=FULL: Success is a promise."""
+    with store.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_a_full_disk_under_the_database_is_out_of_space(store: Store) -> None:
+    with store.engine.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(OutOfSpace):  # the pool hands out the same connection
+        for _ in range(500):
+            receive(store, path="x" * 4000)
+
+
+def test_an_error_message_of_the_database_does_not_name_the_patient(store: Store) -> None:
+    with store.engine.begin() as tx:
+        tx.execute(text("DROP TABLE instances"))
+    with pytest.raises(OperationalError) as caught:
+        receive(store, patient_id="DOE")
+    assert "DOE" not in str(caught.value)
+
+
+# Revisions
+
+
+def test_instances_of_one_study_gather_in_one_revision(store: Store, clock: Clock) -> None:
+    receive(store)
+    clock.now += 5
+    receive(store)
+    (revision,) = store.revisions_in(State.RECEIVING)
+    assert revision.key.revision == 1
+    assert revision.last_received_at == clock.now
+
+
+def test_a_revision_keeps_the_members_it_was_queued_with(store: Store) -> None:
+    key = queued(store)
+    store.start(key)
+    receive(store)
+    assert len(store.members(key)) == 1
+
+
+def test_a_late_instance_opens_the_next_revision_and_leaves_the_job_in_flight_alone(store: Store) -> None:
+    key = queued(store)
+    store.start(key)
+    receive(store)
+    assert state_of(store, key) is State.RESOLVING
+    late = only_revision(store, State.RECEIVING)
+    assert late == CaseKey(key.case, 2)
+    store.complete(late, "quiet")
+    assert len(store.members(late)) == 2
+
+
+def test_a_late_instance_takes_the_place_of_a_revision_not_yet_started(store: Store) -> None:
+    key = queued(store)
+    receive(store)
+    assert state_of(store, key) is State.IGNORED
+    assert "revision 2" in store.revision(key).reason
+    assert only_revision(store, State.RECEIVING).revision == 2
+
+
+def test_an_event_that_cannot_happen_changes_nothing(store: Store) -> None:
+    key = queued(store)
+    before = store.history(key.case)
+    with pytest.raises(IllegalTransition):
+        store.advance(key, Event.DELIVERED, "")
+    assert state_of(store, key) is State.QUEUED
+    assert store.history(key.case) == before
+
+
+def test_every_transition_is_an_event_of_the_same_transaction(store: Store) -> None:
+    key = delivering(store)
+    steps = [(e["from_state"], e["event"], e["to_state"]) for e in store.history(key.case)]
+    assert steps == [
+        ("", "opened", "RECEIVING"),
+        ("RECEIVING", "completed", "QUEUED"),
+        ("QUEUED", "started", "RESOLVING"),
+        ("RESOLVING", "encoded", "DELIVERING"),
+        ("DELIVERING", "delivered", "DONE"),
+    ]
+
+
+def test_a_revision_taken_over_after_a_crash_goes_on(store: Store) -> None:
+    key = queued(store)
+    store.start(key)
+    assert store.start(key).state is State.RESOLVING
+
+
+def test_what_cannot_be_resolved_says_why_and_may_be_retried(store: Store) -> None:
+    key = queued(store)
+    store.start(key)
+    store.fail(key, "slices missing: a gap of 10 mm")
+    assert store.revision(key).reason == "slices missing: a gap of 10 mm"
+    store.retry(key, "fixed")
+    assert (state_of(store, key), store.revision(key).attempt) == (State.QUEUED, 2)
+
+
+def test_what_matches_no_recipe_says_why(store: Store) -> None:
+    key = queued(store)
+    store.start(key)
+    store.ignore(key, "no metabolite map")
+    (case,) = store.status()["cases"]
+    (revision,) = case["revisions"]
+    assert (revision["state"], revision["reason"]) == ("IGNORED", "no metabolite map")
+
+
+def test_findings_are_replaced_not_added_to(store: Store) -> None:
+    key = queued(store)
+    store.identified(key, [Finding("1.1.0", "tCho", "other", "not yet")])
+    store.identified(key, [Finding("1.1.0", "tCho", "metabolite_map", "tCho by its description")])
+    assert store.findings(key) == [Finding("1.1.0", "tCho", "metabolite_map", "tCho by its description")]
+
+
+def test_the_newest_queued_revision_of_a_study_is_found_by_study_or_case(store: Store) -> None:
+    key = queued(store)
+    assert store.latest_of_study("1.1") == store.latest_of_study(key.case) == key
+    with pytest.raises(UnsuitableInput, match=r"9\.9"):
+        store.latest_of_study("9.9")
+
+
+def test_the_digest_of_what_gave_results_before_is_remembered(store: Store) -> None:
+    key = delivering(store)
+    receive(store)
+    assert store.last_input_digest(only_revision(store, State.RECEIVING)) == "digest"
+    assert store.last_input_digest(key) == ""
+
+
+# Cases that span studies
+
+
+def test_studies_of_one_patient_join_by_frame_of_reference(store: Store, clock: Clock) -> None:
+    """Maps come from a quantification host under a Study Instance UID of their own."""
+    receive(store, "1.1", frame_of_reference_uid="1.9")
+    clock.now += 1
+    receive(store, "1.2", frame_of_reference_uid="1.9")
+    first, second = (r.key.case for r in store.revisions_in(State.RECEIVING))
+    assert store.join_cases(["frame_of_reference"]) == [(second, first)]
+    assert sorted(store.studies_of(first)) == ["1.1", "1.2"]
+    assert only_revision(store, State.RECEIVING).case == first
+    assert "same patient" in store.revision(CaseKey(second, 1)).reason
+
+
+def test_a_joined_study_opens_a_revision_of_a_case_that_was_done(store: Store, clock: Clock) -> None:
+    receive(store, "1.1", accession_number="A7")
+    done = only_revision(store, State.RECEIVING)
+    store.complete(done, "quiet")
+    store.start(done)
+    store.encoded(done, [], "", "digest", [])
+    clock.now += 1
+    receive(store, "1.2", accession_number="A7")
+    store.join_cases(["accession_number"])
+    assert only_revision(store, State.RECEIVING) == CaseKey(done.case, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"patient_id": "P2", "frame_of_reference_uid": "1.9"},
+        {"issuer": "ELSEWHERE", "frame_of_reference_uid": "1.9"},
+        {"frame_of_reference_uid": "1.8"},
+        {"frame_of_reference_uid": ""},
+    ],
+    ids=["patient", "issuer", "frame", "no frame"],
+)
+def test_what_differs_in_patient_or_frame_is_never_joined(
+    store: Store, clock: Clock, other: dict[str, str]
+) -> None:
+    receive(store, "1.1", frame_of_reference_uid="1.9")
+    clock.now += 1
+    receive(store, "1.2", **other)
+    assert store.join_cases(["frame_of_reference"]) == []
+
+
+def test_patients_without_an_id_are_never_joined(store: Store, clock: Clock) -> None:
+    receive(store, "1.1", frame_of_reference_uid="1.9", patient_id="")
+    clock.now += 1
+    receive(store, "1.2", frame_of_reference_uid="1.9", patient_id="")
+    assert store.join_cases(["frame_of_reference"]) == []
+
+
+# Deliveries
+
+
+def pending(store: Store) -> list[str]:
+    return [d.destination for d in store.deliveries_in(DeliveryState.PENDING)]
+
+
+def test_without_a_destination_the_results_stay_and_the_revision_is_done(store: Store) -> None:
+    key = delivering(store)
+    assert state_of(store, key) is State.DONE
+    assert "spool" in store.revision(key).reason
+
+
+def test_the_last_destination_to_confirm_ends_the_revision(store: Store) -> None:
+    key = delivering(store, "A", "B")
+    assert sorted(pending(store)) == ["A", "B"]
+    a, b = store.deliveries_in(DeliveryState.PENDING)
+    store.sending(a)
+    store.delivered(a)
+    assert state_of(store, key) is State.DELIVERING
+    store.sending(b)
+    store.delivered(b)
+    assert state_of(store, key) is State.DONE
+
+
+def test_a_destination_gets_what_it_has_not_taken_yet(store: Store) -> None:
+    delivering(store, "A", "B")
+    a, b = store.deliveries_in(DeliveryState.PENDING)
+    first, second = store.to_send(a)
+    store.take(a, first.path, "0000")
+    store.take(a, first.path, "0000")
+    assert store.to_send(a) == [second]
+    assert store.to_send(b) == [first, second]
+    assert first.file_name == "1.dcm"
+
+
+def test_a_destination_given_up_fails_the_revision_when_no_other_is_under_way(store: Store) -> None:
+    key = delivering(store, "A", "B")
+    a, b = store.deliveries_in(DeliveryState.PENDING)
+    store.give_up(a, "rejected")
+    assert state_of(store, key) is State.DELIVERING
+    store.delivered(b)
+    assert state_of(store, key) is State.FAILED
+    assert store.revision(key).reason == "not delivered to A: rejected"
+
+
+def test_a_failed_delivery_is_retried_by_a_person_and_the_revision_follows(store: Store) -> None:
+    key = delivering(store, "A")
+    (delivery,) = store.deliveries_in(DeliveryState.PENDING)
+    store.sending(delivery)
+    store.give_up(delivery, "unreachable")
+    store.retry_delivery(delivery.delivery_id)
+    again = store.delivery(delivery.delivery_id)
+    assert (again.state, again.attempt, again.tries) == (DeliveryState.PENDING, 2, 0)
+    assert state_of(store, key) is State.DELIVERING
+    store.delivered(again)
+    assert state_of(store, key) is State.DONE
+
+
+def test_only_a_failed_delivery_is_retried(store: Store) -> None:
+    delivering(store, "A")
+    (delivery,) = store.deliveries_in(DeliveryState.PENDING)
+    with pytest.raises(UnsuitableInput, match="PENDING"):
+        store.retry_delivery(delivery.delivery_id)
+    with pytest.raises(UnsuitableInput, match="no delivery"):
+        store.retry_delivery("x")
+
+
+def test_a_waiting_delivery_shows_why_and_until_when(store: Store, clock: Clock) -> None:
+    delivering(store, "A")
+    (delivery,) = store.deliveries_in(DeliveryState.PENDING)
+    store.sending(delivery)
+    store.wait(delivery, "connection refused", clock.now + 10)
+    (case,) = store.status()["cases"]
+    (shown,) = case["revisions"][0]["deliveries"]
+    assert (shown["state"], shown["reason"], shown["tries"]) == ("WAITING", "connection refused", 1)
+    assert shown["next_try_at"] == clock.now + 10
+
+
+def test_an_older_result_set_that_fails_says_nothing_of_the_newer_one(store: Store) -> None:
+    key = delivering(store, "A")
+    (old,) = store.deliveries_in(DeliveryState.PENDING)
+    store.give_up(old, "refused")
+    store.retry(key, "again")
+    store.start(key)
+    store.encoded(key, [], "", "digest", ["A"])
+    store.give_up(old, "refused again")
+    assert state_of(store, key) is State.DELIVERING
+
+
+# Watch folders
+
+
+def test_a_nifti_case_is_queued_whole_and_known_by_its_folder(store: Store) -> None:
+    key = store.open_nifti_case("/w/processing/S1", "S1")
+    revision = store.revision(key)
+    assert (revision.state, revision.nifti_folder) == (State.QUEUED, "/w/processing/S1")
+    assert store.open_folders() == {"/w/processing/S1": [key]}
+
+
+def test_a_folder_is_complete_without_waiting(store: Store) -> None:
+    receive(store)
+    (key,) = store.complete_dicom_folder("/w/processing/S1", ["1.1"])
+    assert state_of(store, key) is State.QUEUED
+    assert store.revision(key).nifti_folder is None
+
+
+def test_one_patients_studies_in_one_folder_are_one_case(store: Store, clock: Clock) -> None:
+    """A person put them together; nothing in their attributes needs to pair them."""
+    receive(store, "1.1")
+    clock.now += 1
+    receive(store, "1.2")
+    (key,) = store.complete_dicom_folder("/w/processing/S1", ["1.1", "1.2"])
+    assert sorted(store.studies_of(key.case)) == ["1.1", "1.2"]
+    assert len(store.members(key)) == 2
+
+
+def test_two_patients_in_one_folder_stay_two_cases(store: Store, clock: Clock) -> None:
+    receive(store, "1.1")
+    clock.now += 1
+    receive(store, "1.2", patient_id="P2")
+    keys = store.complete_dicom_folder("/w/processing/S1", ["1.1", "1.2"])
+    assert len({k.case for k in keys}) == 2
+    assert store.open_folders() == {"/w/processing/S1": keys}
+
+
+def test_a_folder_with_an_unknown_study_is_refused_whole(store: Store) -> None:
+    receive(store)
+    with pytest.raises(UnsuitableInput, match=r"7\.7"):
+        store.complete_dicom_folder("/w/processing/S1", ["1.1", "7.7"])
+    assert store.open_folders() == {}
+    assert only_revision(store, State.RECEIVING)
+
+
+def test_a_folder_follows_the_revision_that_takes_its_place(store: Store) -> None:
+    receive(store)
+    (key,) = store.complete_dicom_folder("/w/processing/S1", ["1.1"])
+    receive(store)
+    assert store.open_folders() == {"/w/processing/S1": [CaseKey(key.case, 2)]}
+
+
+def test_a_finished_folder_comes_back_when_its_revision_is_retried(store: Store, clock: Clock) -> None:
+    key = store.open_nifti_case("/w/processing/S1", "S1")
+    store.start(key)
+    store.fail(key, "no map")
+    clock.now += 1
+    store.finish_folder("/w/processing/S1", "/w/failed/S1")
+    assert store.open_folders() == {}
+    clock.now += 1
+    store.retry(key, "again")
+    assert store.open_folders() == {"/w/failed/S1": [key]}
+    assert store.revision(key).nifti_folder == "/w/failed/S1"
+
+
+def test_a_namesake_dropped_later_takes_the_name(store: Store) -> None:
+    receive(store)
+    store.complete_dicom_folder("/w/processing/S1", ["1.1"])
+    store.finish_folder("/w/processing/S1", "/w/done/S1")
+    store.complete_dicom_folder("/w/processing/S1", ["1.1"])
+    store.finish_folder("/w/processing/S1", "/w/done/S1")
+    assert store.open_folders() == {}
+
+
+# Retention
+
+
+def test_retention_takes_only_what_is_done_and_old(store: Store, clock: Clock) -> None:
+    key = delivering(store)
+    clock.now += 100
+    assert store.removable(before=clock.now - 200) == []
+    assert store.removable(before=clock.now - 50) == [key.case]
+    receive(store)
+    assert store.removable(before=clock.now + 50) == []
+
+
+def test_what_retention_takes_leaves_its_record(store: Store) -> None:
+    key = delivering(store)
+    (path,) = store.forget_files(key.case)
+    assert path.startswith("in/")
+    assert store.count_instances() == 0
+    assert len(store.members(key)) == 1
+    assert len(store.history(key.case)) == 5

@@ -1,0 +1,99 @@
+"""Resampling by affines, and registration that finds its way or says that it did not."""
+
+import numpy as np
+import pytest
+from phantoms import HR, LR, axial_grid, brain_study, turned
+from scipy import ndimage
+
+from sr_core import AnatomicalImage, Contrast, Grid, resample
+from sr_core.align import RegistrationRefused, moved, register_rigid
+from sr_core.brain import total_signal
+
+
+def test_a_linear_field_is_reproduced_at_patient_points():
+    """Value = patient coordinates: an oracle that knows nothing of indices. Any orientation goes."""
+    source = turned(axial_grid((30, 40, 44), (2.0, 1.5, 1.4)), (12, -8, 25))
+    target = turned(axial_grid((8, 9, 10), (1.9, 1.4, 1.3)), (-20, 15, 5))
+    middle = source.to_patient(np.array(source.shape) / 2)
+    affine = target.affine.copy()
+    affine[:3, 3] += middle - target.to_patient(np.array(target.shape) / 2)
+    target = Grid(target.shape, affine, target.frame_of_reference)
+
+    def field(grid):
+        return grid.to_patient(np.moveaxis(np.indices(grid.shape), 0, -1)) @ [1.0, -2.0, 0.5]
+
+    out = resample(field(source), source, target)
+    assert np.abs(out - field(target)).max() < 0.02
+
+
+def test_a_grid_onto_itself_changes_nothing_up_to_the_edge():
+    grid = turned(axial_grid((5, 6, 7)), (10, 20, 30))
+    values = np.random.default_rng(0).random(grid.shape).astype(np.float32)
+    assert np.abs(resample(values, grid, grid) - values).max() < 1e-4
+    assert (resample(values, grid, grid, order=0) == values).all()
+
+
+def test_the_fine_grid_sampled_on_the_coarse_one_gives_every_fourth_voxel():
+    coarse = axial_grid((4, 5, 6))
+    fine = np.random.default_rng(1).random((16, 20, 24)).astype(np.float32)
+    assert (resample(fine, coarse.refined((4, 4, 4)), coarse, order=0) == fine[::4, ::4, ::4]).all()
+
+
+def test_a_coarser_target_is_low_pass_filtered():
+    """A 1-mm checkerboard must come out grey on 5-mm voxels, not as moiré."""
+    fine = axial_grid((40, 40, 40), (1.0, 1.0, 1.0))
+    board = (np.indices(fine.shape).sum(axis=0) % 2).astype(np.float32)
+    coarse = axial_grid((7, 7, 7), (5.0, 5.0, 5.0))
+    assert np.std(resample(board, fine, coarse)[1:-1, 1:-1, 1:-1]) < 0.02
+
+
+def test_beyond_the_source_is_fill():
+    near, far = axial_grid((4, 4, 4)), axial_grid((40, 4, 4))
+    assert (resample(np.ones(near.shape), near, far, fill=-7.0)[10:] == -7).all()
+
+
+def test_only_known_orders():
+    grid = axial_grid((4, 4, 4))
+    with pytest.raises(ValueError, match="order 0, 1 or 3"):
+        resample(np.ones(grid.shape), grid, grid, order=2)
+
+
+def _displaced(shift_mm, degrees):
+    """The phantom's T1 as another scanner frame would hold it, and the motion that leads there."""
+    acquisition, _ = brain_study()
+    t1 = acquisition.anatomy[0]
+    angle = np.radians(degrees)
+    motion = np.eye(4)
+    motion[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    motion[:3, 3] = shift_mm
+    other = Grid(t1.grid.shape, motion @ t1.grid.affine, "9.9.9")
+    return acquisition, AnatomicalImage(Contrast.T1, t1.values, other), motion
+
+
+def test_registration_recovers_a_known_displacement():
+    acquisition, moving, motion = _displaced((4.0, -3.0, 2.0), 4.0)
+    found = register_rigid(moving, total_signal(acquisition), acquisition.grid)
+    points = acquisition.grid.to_patient(np.argwhere(acquisition.brain_mask)[::20])
+    off = (points @ found.matrix[:3, :3].T + found.matrix[:3, 3]) - (points @ motion[:3, :3].T + motion[:3, 3])
+    assert np.linalg.norm(off, axis=1).max() < 1.5  # a quarter of an LR voxel
+    back = moved(moving.grid, found.matrix, acquisition.grid.frame_of_reference)
+    assert np.linalg.norm(back.origin_mm - acquisition.anatomy[0].grid.origin_mm) < 2.5
+    assert "Frame of Reference" in found.words
+
+
+def test_registration_gives_the_same_position_twice():
+    acquisition, moving, _ = _displaced((4.0, -3.0, 2.0), 4.0)
+    first, second = (register_rigid(moving, total_signal(acquisition), acquisition.grid) for _ in range(2))
+    assert np.array_equal(first.matrix, second.matrix)
+
+
+def test_an_image_that_shows_nothing_of_the_head_is_refused():
+    acquisition, _ = brain_study()
+    noise = ndimage.gaussian_filter(np.random.default_rng(2).random(HR), 1.0).astype(np.float32)
+    grid = acquisition.anatomy[0].grid
+    stranger = AnatomicalImage(Contrast.T1, noise, Grid(grid.shape, grid.affine, "9.9.9"))
+    with pytest.raises(RegistrationRefused, match="T1"):
+        register_rigid(stranger, total_signal(acquisition), acquisition.grid)
+    empty = AnatomicalImage(Contrast.T1, np.zeros(HR, np.float32), stranger.grid)
+    with pytest.raises(RegistrationRefused, match="without contrast"):
+        register_rigid(empty, np.ones(LR), acquisition.grid)

@@ -1,0 +1,96 @@
+"""Feature non-local means: the guide helps where it agrees, and does no harm where it does not."""
+
+import numpy as np
+import pytest
+from phantoms import HR, LR, brain_study
+from scipy import sparse
+
+from sr_core import Metabolite, baselines, fnlm, kspace
+from sr_core.consistency import measurement
+
+
+@pytest.fixture(scope="module")
+def case():
+    acquisition, truth = brain_study()
+    return truth, acquisition.anatomy[1].values, fnlm.guide_weights(acquisition.anatomy[1].values, truth["brain"])
+
+
+def start(truth, metabolite):
+    lr = kspace.forward(truth[metabolite], LR).astype(np.float32)
+    return np.maximum(baselines.bicubic(lr, (4, 4, 4)), 0) * truth["brain"], lr
+
+
+def rms(x, truth, metabolite, where):
+    return float(np.sqrt(np.mean((x - truth[metabolite])[truth[where]] ** 2)))
+
+
+def test_weights_are_those_of_the_written_formula(case):
+    """An independent form: every pair of one voxel's window, by loops."""
+    truth, guide, weights = case
+    brain = truth["brain"]
+    features = fnlm.guide_features(guide[_box(brain)], brain[_box(brain)])
+    number = np.full(brain[_box(brain)].shape, -1)
+    number[brain[_box(brain)]] = np.arange(brain.sum())
+    at = np.argwhere(number == 9000)[0]
+    expected = {}
+    for offset in np.ndindex(7, 7, 7):
+        step = np.array(offset) - 3
+        there = at + step
+        if (step**2).sum() > fnlm.RADIUS_VOXELS**2 or (there < 0).any() or (there >= number.shape).any():
+            continue
+        j = number[tuple(there)]
+        if j >= 0 and j != 9000:
+            apart = np.mean((features[(slice(None), *at)] - features[(slice(None), *there)]) ** 2)
+            expected[int(j)] = float(np.exp(-apart / fnlm.H**2))
+    best = dict(sorted(expected.items(), key=lambda kv: -kv[1])[: fnlm.KEPT])
+    found = {int(j): float(w) for j, w in zip(weights.neighbour[9000, 1:], weights.weight[9000, 1:], strict=True) if w > 1e-6}
+    assert found == pytest.approx({j: w for j, w in best.items() if w > 1e-6}, rel=1e-3)
+    assert weights.neighbour[9000, 0] == 9000
+    assert weights.weight[9000, 0] == 1
+
+
+def _box(mask):
+    return tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(mask))
+
+
+def test_an_average_of_equals_is_the_same(case):
+    truth, _, weights = case
+    flat = np.where(truth["brain"], np.float32(3), np.float32(0))
+    assert fnlm.restore(flat, weights, None)[truth["brain"]] == pytest.approx(3.0, rel=1e-5)
+
+
+def test_one_pass_brings_the_map_nearer_to_the_truth(case):
+    truth, _, weights = case
+    x, _ = start(truth, Metabolite.GLU)
+    assert rms(fnlm.restore(x, weights, None), truth, Metabolite.GLU, "brain") < rms(x, truth, Metabolite.GLU, "brain")
+
+
+@pytest.mark.parametrize("metabolite", [Metabolite.TCHO, Metabolite.HG2, Metabolite.TNAA, Metabolite.GLN])
+def test_a_lesion_that_the_guide_does_not_show_is_kept(case, metabolite):
+    """Joint weights: in the lesion never worse than bicubic, nor than the guide's weights alone."""
+    truth, _, weights = case
+    x, lr = start(truth, metabolite)
+    m = measurement(lr, np.full(LR, 0.02, np.float32), np.ones(LR, bool), LR)
+    joint = rms(fnlm.restore(x, weights, m), truth, metabolite, "lesion")
+    assert joint <= rms(x, truth, metabolite, "lesion")
+    assert joint <= 1.02 * rms(fnlm.restore(x, weights, m, joint=False), truth, metabolite, "lesion")
+
+
+def test_with_data_consistency_it_beats_bicubic_clearly(case):
+    truth, _, weights = case
+    x, lr = start(truth, Metabolite.TNAA)
+    m = measurement(lr, np.full(LR, 0.02, np.float32), np.ones(LR, bool), LR)
+    assert rms(fnlm.restore(x, weights, m), truth, Metabolite.TNAA, "brain") < 0.8 * rms(
+        x, truth, Metabolite.TNAA, "brain"
+    )
+
+
+def test_a_thin_volume_has_weights_in_its_planes(case):
+    _, guide, _ = case
+    brain = np.ones((1, *HR[1:]), bool)
+    weights = fnlm.guide_weights(guide[20:21], brain)
+    assert fnlm.restore(guide[20:21], weights, None).shape == (1, *HR[1:])
+    rows = sparse.csr_matrix(
+        (weights.weight.ravel(), weights.neighbour.ravel(), np.arange(0, weights.weight.size + 1, weights.weight.shape[1]))
+    )
+    assert rows.shape[0] == brain.sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -10,7 +11,7 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from . import log
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
@@ -21,6 +22,10 @@ _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 # Elements that carry an instance's samples, in the order they are looked for.
 _SAMPLES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "SpectroscopyData")
 _CSA_SAMPLES = 0x7FE11010
+_PIXELS = 0x7FE0  # the group of Pixel Data, Float and Double Float Pixel Data
+_UNDEFINED = 0xFFFFFFFF
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"  # (FFFE,E0DD) ends encapsulated pixels (PS3.5 A.4)
+_TAIL = 64 * 1024  # signatures and padding may follow them
 _LOG = log.get("intake")
 
 # pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
@@ -102,8 +107,9 @@ class Intake:
 
 def read_header(content: bytes) -> Dataset:
     """The data set up to its pixels. Raises NotDicom with what is wrong, never with what it says."""
+    stream = BytesIO(content)
     try:
-        return pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
+        header = pydicom.dcmread(stream, stop_before_pixels=True)
     except InvalidDicomError as e:
         raise NotDicom("not a DICOM file: the preamble and DICM prefix are missing (PS3.10 7.1)") from e
     except RecursionError as e:
@@ -112,6 +118,28 @@ def read_header(content: bytes) -> Dataset:
         raise NotDicom(
             f"the data set is broken ({type(e).__name__}): ask the sender to export it again"
         ) from e
+    if _is_cut_short(header, memoryview(content)[stream.tell() :]):
+        raise NotDicom("the data set breaks off before the end of its pixels: send or copy it again")
+    return header
+
+
+def _is_cut_short(header: Dataset, rest: memoryview) -> bool:
+    """Whether ``rest``, what follows the header, lacks pixels that were announced.
+
+    Half an image must not come first: it would make the whole one, when it comes, a conflict.
+    """
+    syntax = UID(header.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian))
+    if syntax.is_deflated:
+        return False  # inflating it to its end has proven it whole
+    order = "<" if syntax.is_little_endian else ">"
+    if len(rest) < 12 or struct.unpack_from(f"{order}H", rest)[0] != _PIXELS:
+        elsewhere = "SpectroscopyData" in header or UID(header.get("SOPClassUID", "")).is_private
+        return "BitsAllocated" in header and not elsewhere
+    explicit = bytes(rest[4:6]).isalpha()  # VR and two reserved bytes come before the length
+    (length,) = struct.unpack_from(f"{order}I", rest, 8 if explicit else 4)
+    if length == _UNDEFINED:
+        return _DELIMITER not in bytes(rest[-_TAIL:])
+    return len(rest) - (12 if explicit else 8) < int(length)
 
 
 def _agree(header: Dataset, incoming: Incoming) -> None:

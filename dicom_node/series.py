@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydicom import Dataset
 
@@ -56,9 +56,17 @@ class IdentifiedSeries:
     parts: tuple[Part, ...] = ()
 
 
+def value_of(header: Dataset, keyword: str) -> Any:
+    """An attribute's value; None if it is absent, or is not what its value representation demands."""
+    try:
+        return header.get(keyword)
+    except Exception:  # whatever pydicom raises over an untrusted value ("1.5" as an integer string)
+        return None
+
+
 def text_of(header: Dataset, keyword: str) -> str:
     """An attribute as one line of text, "" if absent or empty."""
-    value = header.get(keyword)
+    value = value_of(header, keyword)
     if value is None:
         return ""
     if isinstance(value, str):

@@ -79,7 +79,8 @@ class Watcher:
         _LOG.info("watch.started", folder=str(self._root))
         try:
             while not stop.is_set():
-                self.scan()
+                with self._alone(self._root):  # a share that is gone for a while comes back
+                    self.scan()
                 self._pause(wake, stop)
         finally:
             if observer.is_alive():

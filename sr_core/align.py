@@ -106,7 +106,7 @@ def moved(grid: Grid, matrix: Affine, frame_of_reference: str) -> Grid:
 
 # Mutual information at the found position, over that at positions 20 mm beside it: below this the
 # optimum is no peak, and the two images have nothing to tell each other.
-_PEAK = 1.25
+_PEAK = 2.5
 _ASIDE_MM = 20.0
 _FARTHEST_MM = 60.0
 _FARTHEST_DEG = 30.0
@@ -132,16 +132,26 @@ def _registration_method() -> Any:
     sitk = _toolkit()
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(24)
-    method.SetMetricSamplingStrategy(method.NONE)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.25, 1)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=0.005, numberOfIterations=200, relaxationFactor=0.7
+        learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.6
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([3.0, 0.0])
     method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
     return method
+
+
+def _coarser(grid: Grid, spacing_mm: float) -> Grid:
+    """``grid`` with voxels of at least ``spacing_mm``, the same first voxel centre."""
+    times = np.maximum(spacing_mm / np.array(grid.spacing_mm), 1.0)
+    affine = grid.affine.copy()
+    affine[:3, :3] *= times
+    a, b, c = (int(n) for n in np.ceil(np.array(grid.shape) / times))
+    return Grid((a, b, c), affine, grid.frame_of_reference)
 
 
 @contextmanager
@@ -159,9 +169,9 @@ def _one_thread() -> Iterator[None]:
 def register_rigid(moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: Grid) -> Registration:
     """The rigid motion that brings ``moving`` onto ``fixed_values``, by mutual information.
 
-    Tried from the scanner's own position and from centres of gravity made to coincide; the better
-    end counts. Only the fixed image's support, two voxels wider, is looked at. Raises
-    RegistrationRefused if that end is no clear peak, or is more than 60 mm or 30° away from its start.
+    It starts from the scanner's own position, or from centres of gravity made to coincide, whichever
+    shows more. Only the fixed image's support, two voxels wider, is looked at. Raises
+    RegistrationRefused if the end is no clear peak, or is more than 60 mm or 30° away from the start.
     """
     with _one_thread():
         return _register(moving, fixed_values, fixed_grid)
@@ -174,10 +184,11 @@ def _register(moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: G
     fixed_grid = fixed_grid.refined((fine[0], fine[1], fine[2]))
     values = np.nan_to_num(np.asarray(fixed_values, dtype=np.float32))
     support = ndimage.binary_dilation(values > 0.05 * max(float(values.max()), 1e-30), iterations=4)
-    soft = anti_aliased(np.nan_to_num(moving.values), moving.grid, fixed_grid)
+    coarse = _coarser(moving.grid, min(fixed_grid.spacing_mm))
+    soft = resample(moving.values, moving.grid, coarse)
     if not support.any() or np.ptp(values) == 0 or np.ptp(soft) == 0:
         raise RegistrationRefused(f"{moving.contrast}: an image without contrast cannot be registered")
-    fixed, float_ = _itk(values, fixed_grid), _itk(soft, moving.grid)
+    fixed, float_ = _itk(values, fixed_grid), _itk(soft, coarse)
     mask = sitk.Cast(_itk(support, fixed_grid), sitk.sitkUInt8)
     weight = values[support] / values[support].sum()
     centre = (fixed_grid.to_patient(np.argwhere(support)) * weight[:, None]).sum(axis=0)
@@ -185,39 +196,43 @@ def _register(moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: G
     to_centre = moving.grid.to_patient(np.argwhere(bright)[:: max(int(bright.sum()) // 50000, 1)]).mean(
         axis=0
     )
-    best: tuple[float, Any, NDArray[np.float64]] | None = None
-    for start in (np.zeros(3), to_centre - centre):
+
+    def at(translation: NDArray[np.float64]) -> Any:
         transform = sitk.Euler3DTransform()
         transform.SetCenter([float(c) for c in centre])
-        transform.SetTranslation([float(t) for t in start])
+        transform.SetTranslation([float(t) for t in translation])
+        return transform
+
+    def information(transform: Any) -> float:
+        """Mutual information in nats; 0 where the images do not overlap."""
         method = _registration_method()
         method.SetMetricFixedMask(mask)
         method.SetInitialTransform(transform, inPlace=True)
         try:
-            method.Execute(fixed, float_)
-        except RuntimeError:  # this start does not overlap
-            continue
-        gained = -float(method.GetMetricValue())
-        if best is None or gained > best[0]:
-            best = (gained, transform, start)
-    if best is None:
-        raise RegistrationRefused(f"{moving.contrast} and the maps do not overlap from any start")
-    information, transform, start = best
+            return -float(method.MetricEvaluate(fixed, float_))
+        except RuntimeError:
+            return 0.0
+
+    start = max((np.zeros(3), to_centre - centre), key=lambda t: information(at(t)))
+    transform = at(start)
+    method = _registration_method()
+    method.SetMetricFixedMask(mask)
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(fixed, float_)
+    except RuntimeError as outside:
+        raise RegistrationRefused(
+            f"{moving.contrast} and the maps do not overlap from any start"
+        ) from outside
     aside = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             beside = sitk.Euler3DTransform(transform)
             shift = np.array(transform.GetTranslation())
             shift[axis] += sign * _ASIDE_MM
-            beside.SetTranslation([float(s) for s in shift])
-            method = _registration_method()
-            method.SetMetricFixedMask(mask)
-            method.SetInitialTransform(beside, inPlace=True)
-            try:
-                aside.append(-float(method.MetricEvaluate(fixed, float_)))
-            except RuntimeError:
-                aside.append(0.0)
-    quality = information / max(float(np.mean(aside)), 1e-6)
+            beside.SetTranslation([float(t) for t in shift])
+            aside.append(information(beside))
+    quality = information(transform) / max(float(np.mean(aside)), 1e-6)
     matrix = _matrix_of(transform)
     moved_mm, turned = _motion(matrix, centre)
     from_start = float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre - start))

@@ -70,17 +70,27 @@ def _matrix(kind: str, n_lr: int, n_hr: int, psf: tuple[float, ...] | None, dtyp
 
 
 def apply_axes(volume: Array, matrices: Sequence[Array]) -> Array:
-    """Multiply axis a of ``volume`` by ``matrices[a]``, the axis that shrinks most (or grows least) first."""
-    order = sorted(range(volume.ndim), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1])
-    for axis in order:
-        m = matrices[axis]
-        if axis == volume.ndim - 1:
-            volume = volume @ m.T
-        elif axis == 0:
-            volume = (m @ volume.reshape(volume.shape[0], -1)).reshape(m.shape[0], *volume.shape[1:])
-        else:
-            volume = np.matmul(m, volume)
-    return volume
+    """Multiply axis a of ``volume`` (three axes) by ``matrices[a]``.
+
+    Three matrix products, whole volumes each: many small ones would wait for each other's threads on
+    a busy machine. The middle axis, which must be moved to the end and back, goes while the volume is
+    small.
+    """
+    first, middle, last = matrices
+
+    def through_middle(v: Array) -> Array:
+        turned = np.ascontiguousarray(v.transpose(0, 2, 1)).reshape(-1, v.shape[1]) @ middle.T
+        return np.ascontiguousarray(turned.reshape(v.shape[0], v.shape[2], -1).transpose(0, 2, 1))
+
+    def through_first(v: Array) -> Array:
+        return np.asarray((first @ v.reshape(v.shape[0], -1)).reshape(-1, *v.shape[1:]))
+
+    def through_last(v: Array) -> Array:
+        return np.asarray((v.reshape(-1, v.shape[2]) @ last.T).reshape(*v.shape[:2], -1))
+
+    if middle.shape[0] > middle.shape[1]:
+        return through_first(through_last(through_middle(volume)))
+    return through_middle(through_last(through_first(volume)))
 
 
 def _floating(volume: Array) -> Array:

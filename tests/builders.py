@@ -163,7 +163,7 @@ def write(instances: Iterable[FileDataset], folder: Path) -> list[Path]:
 def header(d: Dataset) -> Dataset:
     """The instance without its pixels."""
     h = Dataset()
-    h.update({e.tag: e for e in d if e.keyword != "PixelData"})
+    h.update({tag: d.get_item(tag) for tag in d.keys() - {Tag("PixelData")}})
     return h
 
 
@@ -462,6 +462,9 @@ def mrs_object(instances: Sequence[FileDataset]) -> list[FileDataset]:
         PerFrameFunctionalGroupsSequence=item(
             FrameContentSequence=item(StackID="1", InStackPositionNumber=1, DimensionIndexValues=[1]),
             PlanePositionSequence=item(ImagePositionPatient=like.ImagePositionPatient),
+        ),
+        VolumeLocalizationSequence=item(
+            SlabThickness=40.0, SlabOrientation=[0.0, 0.0, 1.0], MidSlabPosition=like.ImagePositionPatient
         ),
         SpectroscopyData=np.tile(fid, 16).view(np.float32).tobytes(),
     )

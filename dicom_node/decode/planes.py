@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_node.errors import UnsuitableGeometry
+from dicom_node.series import value_of
 from sr_core import Affine
 
 Vector = NDArray[np.float64]
@@ -112,15 +113,18 @@ def _numbers(
 
 def _length(header: Dataset, groups: Sequence[Dataset], keyword: str) -> float | None:
     value = _find(header, groups, "PixelMeasuresSequence", keyword)
-    return abs(float(str(value))) if value not in (None, "") else None
+    try:
+        return abs(float(str(value)))
+    except ValueError:
+        return None
 
 
 def _find(header: Dataset, groups: Sequence[Dataset], sequence: str, keyword: str) -> object:
     for group in groups:
         for item in group.get(sequence) or ():
-            if item.get(keyword) is not None:
-                return item.get(keyword)
-    return header.get(keyword)
+            if value_of(item, keyword) is not None:
+                return value_of(item, keyword)
+    return value_of(header, keyword)
 
 
 def _check_plane(plane: Plane, what: str) -> None:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from dicom_node.config import SiteRule
 from dicom_node.errors import UnsuitableInput
-from dicom_node.series import text_of
+from dicom_node.series import text_of, value_of
 from sr_core import Grid, Shape, Unit
 
 from .stack import Stack, frame_groups
@@ -116,7 +116,7 @@ def acquired_matrix(
 
 def _from_header(header: Dataset, slices: int) -> Shape | None:
     """Acquisition Matrix (0018,1310), or MR FOV/Geometry of an enhanced instance (PS3.3 C.8.13.5.3)."""
-    matrix = [int(n) for n in header.get("AcquisitionMatrix") or ()]
+    matrix = [int(n) for n in value_of(header, "AcquisitionMatrix") or ()]
     if len(matrix) == 4:  # frequency rows, frequency columns, phase rows, phase columns
         rows, columns = matrix[0] or matrix[2], matrix[1] or matrix[3]
         return (slices, rows, columns) if rows and columns else None

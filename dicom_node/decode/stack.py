@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.tag import Tag
 
 from dicom_node.config import IdentifyRules
 from dicom_node.series import Part, site_rule, text_of
@@ -16,7 +18,7 @@ from .planes import Plane, affine_from_planes, ascending, plane_of
 from .values import Step, frame_values, pixels
 
 _DEFAULT_ORDER: tuple[Step, ...] = ("rwvm", "rescale", "stored")
-_PIXELS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
+_PIXELS = frozenset(Tag(k) for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +89,14 @@ def frame_groups(header: Dataset, number: int) -> tuple[Dataset, ...]:
 
 
 def without_pixels(instance: Dataset) -> Dataset:
-    """A copy of the data set without its pixels, text decoded by its own character set."""
+    """A copy of the data set without its pixels, text decoded by its own character set.
+
+    An attribute whose value is not what its value representation demands is not carried on.
+    """
     header = Dataset()
-    for element in instance:
-        if element.keyword not in _PIXELS:
-            header.add(element)
+    for tag in instance.keys() - _PIXELS:
+        with suppress(Exception):  # whatever pydicom raises over an untrusted value
+            header.add(instance[tag])
     return header
 
 

@@ -35,12 +35,12 @@ def identify(headers: Sequence[Dataset], rules: IdentifyRules) -> list[Identifie
 
 
 def _by_series(headers: Iterable[Dataset]) -> list[list[Dataset]]:
-    """Instances by series, each instance once."""
+    """Instances by series, each instance once, by SOP Instance UID and not by arrival."""
     groups: dict[tuple[str, str], dict[str, Dataset]] = {}
     for h in headers:
         key = (text_of(h, "StudyInstanceUID"), text_of(h, "SeriesInstanceUID"))
         groups.setdefault(key, {}).setdefault(text_of(h, "SOPInstanceUID"), h)
-    return [list(group.values()) for group in groups.values()]
+    return [[group[uid] for uid in sorted(group)] for group in groups.values()]
 
 
 def _candidate(headers: list[Dataset], rules: IdentifyRules) -> Candidate:

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.config import IdentifyRules
-from dicom_node.series import Role, text_of
+from dicom_node.series import Role, text_of, value_of
 
 from .refuse import image_type
 
@@ -78,7 +78,7 @@ def _too_coarse(headers: Sequence[Dataset], role: Role) -> str | None:
         return "a 2D acquisition: a 3D one is needed"
     count = len(headers)
     if "NumberOfFrames" in first:
-        count = sum(int(h.get("NumberOfFrames") or 1) for h in headers)
+        count = sum(int(value_of(h, "NumberOfFrames") or 1) for h in headers)
     if count < _FEWEST_SLICES:
         return f"only {count} slice{'s' if count > 1 else ''}"
     size, limit = voxel_mm(first), _T1_VOXEL_MM if role is Role.T1 else _FLAIR_VOXEL_MM
@@ -93,14 +93,14 @@ def voxel_mm(header: Dataset) -> tuple[float, ...]:
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(keyword) or ())[:1]:
             source = next(iter(group.get("PixelMeasuresSequence") or ()), source)
-    sizes = [float(v) for v in source.get("PixelSpacing") or ()]
-    apart = source.get("SpacingBetweenSlices") or source.get("SliceThickness")
+    sizes = [float(v) for v in value_of(source, "PixelSpacing") or ()]
+    apart = value_of(source, "SpacingBetweenSlices") or value_of(source, "SliceThickness")
     return (*sizes, abs(float(apart))) if apart else tuple(sizes)
 
 
 def _milliseconds(header: Dataset, keyword: str) -> float | None:
     """Echo or inversion time in ms, of a classic header or of the first frame's functional groups."""
-    value = header.get(keyword)
+    value = value_of(header, keyword)
     enhanced = {
         "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
         "InversionTime": ("MRModifierSequence", "InversionTimes"),
@@ -108,7 +108,7 @@ def _milliseconds(header: Dataset, keyword: str) -> float | None:
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(groups) or ())[:1]:
             for item in group.get(enhanced[0]) or ():
-                value = item.get(enhanced[1]) or value
+                value = value_of(item, enhanced[1]) or value
     if value is None or value == "":
         return None
     return float(value if isinstance(value, (int, float, str)) else value[0])

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.config import IdentifyRules
-from dicom_node.series import text_of
+from dicom_node.series import text_of, value_of
 
 IMAGES = frozenset(
     {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, ParametricMapStorage}
@@ -114,7 +114,7 @@ def decoy(header: Dataset) -> str | None:
     if text_of(header, "PhotometricInterpretation") == "PALETTE COLOR":
         return "colour picture (palette): its values are colours, not concentrations"
     photometric = text_of(header, "PhotometricInterpretation")
-    if header.get("SamplesPerPixel") == 3 or photometric.startswith(("RGB", "YBR")):
+    if value_of(header, "SamplesPerPixel") == 3 or photometric.startswith(("RGB", "YBR")):
         return "colour picture (RGB): its values are colours, not concentrations; export the map as numbers"
     for value in image_type(header):
         if value in _IMAGE_TYPES:
@@ -130,7 +130,7 @@ def decoy(header: Dataset) -> str | None:
 
 def image_type(header: Dataset) -> tuple[str, ...]:
     """Image Type, upper case, () if absent."""
-    value = header.get("ImageType") or ()
+    value = value_of(header, "ImageType") or ()
     return tuple(str(v).upper() for v in ((value,) if isinstance(value, str) else value))
 
 

@@ -42,7 +42,12 @@ def write_case(
         raise BadConfiguration(f"template {template!r}: there is icbm152")
     if out.exists() and any(out.iterdir()):
         raise UnsuitableInput(f"{out} is not empty: a new folder is needed")
-    tissue = read_labels(labels) if labels is not None else from_icbm152()
+    try:
+        tissue = read_labels(labels) if labels is not None else from_icbm152()
+    except (ValueError, OSError) as e:
+        raise UnsuitableInput(f"{labels} is no usable label map: {e}") from e
+    except RuntimeError as e:  # the template's package is not installed
+        raise BadConfiguration(str(e)) from e
     options = (
         Options(lesion=None)
         if lesion == "none"

@@ -63,7 +63,7 @@ def datasets(
     """Every instance of the study, ready to be saved; anatomy is classic in both forms.
 
     UIDs depend on content and identity alone. NaN is written as Pixel Padding Value; stored values
-    are 16-bit, with a power of ten as slope (Real World Value Mapping and Rescale).
+    are 16-bit, with a round slope (Real World Value Mapping and Rescale).
     """
     fingerprint = _fingerprint(acquisition, identity)
     study = _study(identity, fingerprint)
@@ -244,7 +244,9 @@ def _stored(plan: SeriesPlan) -> tuple[NDArray[np.uint16], float, float]:
     if plan.unit is None:
         slope, intercept = (high - low or 1.0) / 4000, low
     else:
-        slope = 10.0 ** np.ceil(np.log10((high - low or 1.0) / _HIGHEST))
+        least = (high - low or 1.0) / _HIGHEST
+        decade = 10.0 ** np.floor(np.log10(least))
+        slope = next(decade * step for step in (1, 2, 5, 10) if decade * step >= least)
         intercept = -float(np.ceil(-low / slope) * slope)
     stored = np.full(values.shape, _PADDING, dtype=np.uint16)
     stored[known] = np.round((values[known] - intercept) / slope).astype(np.uint16)

@@ -24,7 +24,7 @@ def ours_in(orthanc) -> Counter:
 
 def test_a_worker_killed_while_it_resolves_finishes_after_its_restart(orthanc, make_node, tmp_path):
     builders.write(builders.study(), tmp_path / "study")
-    node = make_node(destinations=dicom_destination(orthanc.dicom_port), method="unet+fnlm+dc")
+    node = make_node(destinations=dicom_destination(orthanc.dicom_port), method="bicubic+fnlm+dc")
     dcmsend(node.port, [tmp_path / "study"])
 
     node.wait_for(lambda s: s["cases"] and s["cases"][0]["revisions"][0]["state"] == "RESOLVING")
@@ -45,7 +45,7 @@ def test_a_worker_killed_while_it_resolves_finishes_after_its_restart(orthanc, m
 
 def test_the_whole_node_killed_goes_on_where_it_was(orthanc, make_node, tmp_path):
     builders.write(builders.study(), tmp_path / "study")
-    node = make_node(destinations=dicom_destination(orthanc.dicom_port), method="unet+fnlm+dc")
+    node = make_node(destinations=dicom_destination(orthanc.dicom_port), method="bicubic+fnlm+dc")
     dcmsend(node.port, [tmp_path / "study"])
     node.wait_for(lambda s: s["cases"] and s["cases"][0]["revisions"][0]["state"] == "RESOLVING")
 

@@ -198,9 +198,7 @@ def test_beyond_the_association_limit_a_peer_is_told_to_come_again(
     assert "max_associations" in reasons(events, "association.rejected")
 
 
-def test_one_address_cannot_hold_every_connection(
-    serve: Callable[..., int], events: list[EventDict]
-) -> None:
+def test_one_address_cannot_hold_every_connection(serve: Callable[..., int], events: list[EventDict]) -> None:
     port = serve(max_associations=1, acse_timeout_s=1.5)
     limit = Limits.of(NodeRules(max_associations=1)).connections_per_address
     with ExitStack() as stack:

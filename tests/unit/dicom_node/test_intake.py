@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, MRSpectroscopyStorage, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MRSpectroscopyStorage,
+    RLELossless,
+)
 
 from dicom_node.errors import Conflict, Mismatch, NotDicom, OutOfSpace
 from dicom_node.intake import Incoming, Intake, read_header
@@ -162,15 +169,45 @@ def test_bytes_that_are_not_dicom_are_kept_in_quarantine_with_the_reason(
     assert intake.store.count_instances() == 0
 
 
+@pytest.mark.parametrize("transfer_syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless])
+@pytest.mark.parametrize("missing", [1, 1000, "all"])
+def test_half_an_image_is_refused_and_the_whole_one_taken_after_it(
+    intake: Intake, transfer_syntax: str, missing: int | str
+) -> None:
+    ds = mr_slice()
+    if transfer_syntax == RLELossless:
+        ds = compressed(ds, transfer_syntax)
+    ds.file_meta.TransferSyntaxUID = transfer_syntax
+    content = as_file(ds)
+    keep = content.index(struct.pack("<HH", 0x7FE0, 0x0010)) if missing == "all" else -int(missing)
+    with pytest.raises(NotDicom, match="breaks off"):
+        intake.accept(Incoming(content[:keep]), source="X")
+    intake.accept(Incoming(content), source="X")
+    assert intake.store.count_instances() == 1
+
+
+def test_an_object_without_pixels_is_whole(intake: Intake) -> None:
+    ds = mr_slice(SOPClassUID=MRSpectroscopyStorage)
+    del ds.PixelData, ds.BitsAllocated
+    ds.add_new((0x5600, 0x0020), "OF", struct.pack("<4f", 1, 2, 3, 4))
+    intake.accept(Incoming(as_file(ds)), source="X")
+    assert intake.store.count_instances() == 1
+
+
+def test_what_follows_the_pixels_is_no_harm(intake: Intake) -> None:
+    for number, ds in enumerate((mr_slice(1), compressed(mr_slice(2), RLELossless)), 1):
+        ds.add_new((0xFFFC, 0xFFFC), "OB", bytes(3000))
+        intake.accept(Incoming(as_file(ds)), source="X")
+        assert intake.store.count_instances() == number
+
+
 def test_sequences_nested_without_end_are_refused(intake: Intake) -> None:
     """They would exhaust the interpreter's stack; only this instance is lost to them, not the node."""
     open_sequence = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF)
     open_item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     start = as_file(mr_slice()).index(struct.pack("<HH", 0x0010, 0x0010))
     with pytest.raises(NotDicom, match="too deep"):
-        intake.accept(
-            Incoming(as_file(mr_slice())[:start] + (open_sequence + open_item) * 4000), source="X"
-        )
+        intake.accept(Incoming(as_file(mr_slice())[:start] + (open_sequence + open_item) * 4000), source="X")
     assert len(quarantine(intake)) == 1
 
 

@@ -44,9 +44,13 @@ def turned(grid: Grid, degrees: tuple[float, float, float]) -> Grid:
     return Grid(grid.shape, affine, grid.frame_of_reference)
 
 
-def ellipsoid(shape: Shape, share: float = 0.42, centre: tuple[float, ...] = (0.47, 0.47, 0.47)) -> np.ndarray:
+def ellipsoid(
+    shape: Shape, share: float = 0.42, centre: tuple[float, ...] = (0.47, 0.47, 0.47)
+) -> np.ndarray:
     """A filled ellipsoid: ``share`` of each axis as its half-length."""
-    where = np.meshgrid(*[(np.arange(n) / n - c) / share for n, c in zip(shape, centre, strict=True)], indexing="ij")
+    where = np.meshgrid(
+        *[(np.arange(n) / n - c) / share for n, c in zip(shape, centre, strict=True)], indexing="ij"
+    )
     return sum(w**2 for w in where) <= 1.0
 
 
@@ -60,7 +64,9 @@ def band_limited(rng: np.random.Generator, lr: Shape, hr: Shape) -> np.ndarray:
     return np.fft.ifftn(spectrum).real * np.prod(hr) / np.sqrt(np.prod(lr))
 
 
-def brain_study(noise: float = 0.0, lesion: bool = True, seed: int = 0) -> tuple[Acquisition, dict[str, np.ndarray]]:
+def brain_study(
+    noise: float = 0.0, lesion: bool = True, seed: int = 0
+) -> tuple[Acquisition, dict[str, np.ndarray]]:
     """A 12 × 16 × 16 study with tNAA, tCho, Glu, Gln, 2HG (mmol/L), CRLB, T1 and FLAIR, and its HR truth.
 
     The lesion is a sphere that the guides do not show; LR is the k-space crop of the truth plus
@@ -104,4 +110,6 @@ def brain_study(noise: float = 0.0, lesion: bool = True, seed: int = 0) -> tuple
 
 def scaled(acquisition: Acquisition, k: float) -> Acquisition:
     """The same study with every map times ``k``."""
-    return replace(acquisition, maps=tuple(replace(m, values=m.values * np.float32(k)) for m in acquisition.maps))
+    return replace(
+        acquisition, maps=tuple(replace(m, values=m.values * np.float32(k)) for m in acquisition.maps)
+    )

@@ -33,11 +33,7 @@ def test_it_denoises_at_least_as_well_as_scikit_image_does(tissue):
     noisy = (tissue + np.random.default_rng(3).normal(0, 0.8, SHAPE)).astype(np.float32)
     ours = nlm(noisy, np.full(SHAPE, 0.8, np.float32), EVERYWHERE)
     theirs = min(
-        np.sqrt(
-            np.mean(
-                (denoise_nl_means(noisy, 3, 3, h=h * 0.8, sigma=0.8, fast_mode=False) - tissue) ** 2
-            )
-        )
+        np.sqrt(np.mean((denoise_nl_means(noisy, 3, 3, h=h * 0.8, sigma=0.8, fast_mode=False) - tissue) ** 2))
         for h in (0.4, 0.8)
     )
     assert np.sqrt(np.mean((ours - tissue) ** 2)) <= 1.02 * theirs

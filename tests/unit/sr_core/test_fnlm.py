@@ -12,7 +12,11 @@ from sr_core.consistency import measurement
 @pytest.fixture(scope="module")
 def case():
     acquisition, truth = brain_study()
-    return truth, acquisition.anatomy[1].values, fnlm.guide_weights(acquisition.anatomy[1].values, truth["brain"])
+    return (
+        truth,
+        acquisition.anatomy[1].values,
+        fnlm.guide_weights(acquisition.anatomy[1].values, truth["brain"]),
+    )
 
 
 def start(truth, metabolite):
@@ -43,7 +47,11 @@ def test_weights_are_those_of_the_written_formula(case):
             apart = np.mean((features[(slice(None), *at)] - features[(slice(None), *there)]) ** 2)
             expected[int(j)] = float(np.exp(-apart / fnlm.H**2))
     best = dict(sorted(expected.items(), key=lambda kv: -kv[1])[: fnlm.KEPT])
-    found = {int(j): float(w) for j, w in zip(weights.neighbour[9000, 1:], weights.weight[9000, 1:], strict=True) if w > 1e-6}
+    found = {
+        int(j): float(w)
+        for j, w in zip(weights.neighbour[9000, 1:], weights.weight[9000, 1:], strict=True)
+        if w > 1e-6
+    }
     assert found == pytest.approx({j: w for j, w in best.items() if w > 1e-6}, rel=1e-3)
     assert weights.neighbour[9000, 0] == 9000
     assert weights.weight[9000, 0] == 1
@@ -62,7 +70,9 @@ def test_an_average_of_equals_is_the_same(case):
 def test_one_pass_brings_the_map_nearer_to_the_truth(case):
     truth, _, weights = case
     x, _ = start(truth, Metabolite.GLU)
-    assert rms(fnlm.restore(x, weights, None), truth, Metabolite.GLU, "brain") < rms(x, truth, Metabolite.GLU, "brain")
+    assert rms(fnlm.restore(x, weights, None), truth, Metabolite.GLU, "brain") < rms(
+        x, truth, Metabolite.GLU, "brain"
+    )
 
 
 @pytest.mark.parametrize("metabolite", [Metabolite.TCHO, Metabolite.HG2, Metabolite.TNAA, Metabolite.GLN])
@@ -91,6 +101,10 @@ def test_a_thin_volume_has_weights_in_its_planes(case):
     weights = fnlm.guide_weights(guide[20:21], brain)
     assert fnlm.restore(guide[20:21], weights, None).shape == (1, *HR[1:])
     rows = sparse.csr_matrix(
-        (weights.weight.ravel(), weights.neighbour.ravel(), np.arange(0, weights.weight.size + 1, weights.weight.shape[1]))
+        (
+            weights.weight.ravel(),
+            weights.neighbour.ravel(),
+            np.arange(0, weights.weight.size + 1, weights.weight.shape[1]),
+        )
     )
     assert rows.shape[0] == brain.sum()

@@ -39,7 +39,9 @@ def test_a_noisy_map_and_a_deep_hole_stay_within_their_neighbours(smooth):
     holes[4:10, 4:11, 4:11] = True
     filled = inpaint(smooth, ~holes, holes)
     ring = ndimage.binary_dilation(holes, np.ones((3, 3, 3))) & ~holes
-    assert smooth[ring].min() - 1e-4 <= filled[holes].min() <= filled[holes].max() <= smooth[ring].max() + 1e-4
+    assert (
+        smooth[ring].min() - 1e-4 <= filled[holes].min() <= filled[holes].max() <= smooth[ring].max() + 1e-4
+    )
     shallow = np.zeros_like(holes)
     shallow[7, 8, 6:9] = True
     careful = inpaint(smooth, ~shallow, shallow, noise=1.0)

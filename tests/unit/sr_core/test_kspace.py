@@ -48,9 +48,12 @@ def test_the_pseudo_inverse_and_the_transpose_are_those_of_the_forward_matrix():
 def test_cropping_in_two_steps_is_cropping_in_one():
     """256 → 184 → 46 as the simulation does it is 256 → 46 as the scanner does."""
     x = np.random.default_rng(4).standard_normal((22, 32, 32))
-    assert np.abs(
-        kspace.forward(kspace.forward(x, (16, 24, 24)), (4, 6, 6)) - kspace.forward(x, (4, 6, 6))
-    ).max() < 1e-12
+    assert (
+        np.abs(
+            kspace.forward(kspace.forward(x, (16, 24, 24)), (4, 6, 6)) - kspace.forward(x, (4, 6, 6))
+        ).max()
+        < 1e-12
+    )
 
 
 def test_a_constant_stays_that_constant():

@@ -42,7 +42,9 @@ def test_each_limit_rejects_what_is_beyond_it_and_says_so(plain):
 
 def test_limits_are_settings(plain):
     crlb = np.full(SHAPE, 30.0, np.float32)
-    assert not screen(*study(Metabolite.TCR, plain, crlb), BRAIN, Settings(crlb_max_percent=40)).rejected.any()
+    assert not screen(
+        *study(Metabolite.TCR, plain, crlb), BRAIN, Settings(crlb_max_percent=40)
+    ).rejected.any()
 
 
 def test_a_spike_is_rejected_and_a_small_lesion_is_not(plain):

@@ -1,4 +1,4 @@
-"""Retention: delivered studies leave the spool after their time; nothing unproven is ever touched."""
+"""Retention: ended studies leave the spool after their time; nothing unproven is ever touched."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ _LOG = log.get("clean")
 
 
 def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
-    """Remove the spooled files of cases that are all delivered and old. Returns files removed.
+    """Remove the spooled files of cases that ended DONE or IGNORED long ago. Returns files removed.
 
-    Rows stay: they are the record of what was received, made and delivered.
+    FAILED and HELD cases wait for a person. What was received, made and delivered stays on record.
     """
-    removed = 0
+    removed = spool.sweep_temporary(older_than_s=86400)
     for case in store.removable(before=store.clock() - rules.keep_days * 86400):
-        paths = store.forget_files(case)
-        for path in paths:
-            spool.path(path).unlink(missing_ok=True)
+        files = store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
         shutil.rmtree(spool.root / "out" / case, ignore_errors=True)
-        _LOG.info("case.cleaned", case=case, files=len(paths))
-        removed += len(paths)
+        _LOG.info("case.cleaned", case=case, files=files)
+        removed += files
     return removed
 
 

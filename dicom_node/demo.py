@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,7 @@ def _contact_sheet(folder: Path) -> None:
             anatomy = sr_core.resample(flair.values, flair.grid, grid)[slice_index]
             panels.append(Panel(f"lesion by {name} on FLAIR", anatomy, outline=found))
         rows.append(panels)
+    rows = [[_cropped(p, _box(folder / "case" / "truth")) for p in row] for row in rows]
     contact_sheet(rows, folder / "contact_sheet.png", "Simulated IDH-mutant glioma: one axial plane")
 
 
@@ -183,6 +185,18 @@ def _acquisition(case: Case) -> sr_core.Acquisition:
 def _busiest_slice(truth: Path) -> int:
     lesion = _volume(truth / "lesion.nii.gz") > 0
     return int(lesion.sum(axis=(1, 2)).argmax()) // 4 * 4
+
+
+def _box(truth: Path) -> tuple[slice, slice]:
+    """Rows and columns of the brain, with a margin."""
+    brain = _volume(truth / "brain.nii.gz").max(axis=0)
+    rows, columns = (np.flatnonzero(brain.max(axis=a)) for a in (1, 0))
+    return slice(max(rows[0] - 6, 0), rows[-1] + 7), slice(max(columns[0] - 6, 0), columns[-1] + 7)
+
+
+def _cropped(panel: Panel, box: tuple[slice, slice]) -> Panel:
+    outline = None if panel.outline is None else panel.outline[box]
+    return replace(panel, plane=panel.plane[box], outline=outline)
 
 
 def _low_resolution(acquisition: sr_core.Acquisition, name: str) -> NDArray[np.float32]:

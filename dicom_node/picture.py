@@ -32,7 +32,7 @@ class Panel:
 def contact_sheet(rows: Sequence[Sequence[Panel]], path: Path, title: str) -> None:
     """Write rows of panels as a PNG; each coloured panel has its own colour bar."""
     columns = max(len(r) for r in rows)
-    figure = Figure(figsize=(3.1 * columns, 3.2 * len(rows) + 0.6), dpi=110, facecolor="black")
+    figure = Figure(figsize=(3.0 * columns, 3.0 * len(rows) + 0.5), dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for drawn, row in zip(axes, rows, strict=True):

@@ -26,6 +26,9 @@ from .source import SourceStudy
 from .spool import sha256_of
 from .store import Finding, Made
 
+# pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
 USED = frozenset({Role.METABOLITE_MAP, Role.QUALITY_MAP, Role.T1, Role.FLAIR})
 
 Progress = Callable[[str], None]
@@ -99,7 +102,11 @@ def make_results(
     progress("decode")
     source = decode_case(case, identified, settings.identify)
     progress("super-resolve")
-    result = _resolver(settings.resolve)(source.acquisition)
+    resolver = _resolver(settings.resolve)
+    try:
+        result = resolver(source.acquisition)
+    except ValueError as e:
+        raise UnsuitableInput(str(e)) from e
     progress("encode, check and write")
     made = _write(checked(encode_study(result, source, settings.output), result), result, folder)
     report = _report(identified, source, result, made, time.monotonic() - began)
@@ -130,7 +137,7 @@ def _resolver(rules: ResolveRules) -> sr_core.SuperResolver:
     try:
         return sr_core.load(rules.model_dir, rules.method, sr_core.Settings(**chosen))
     except ValueError as e:
-        raise BadConfiguration(f"resolve.method {rules.method!r}: {e}") from e
+        raise BadConfiguration(f"[resolve] method = {rules.method!r}: {e}") from e
 
 
 def _nothing(series: Sequence[IdentifiedSeries]) -> str | None:

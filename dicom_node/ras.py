@@ -62,7 +62,7 @@ def write(path: Path, values: NDArray[np.generic], grid: Grid) -> Path:
     ras = _LPS @ grid.affine[:, [2, 1, 0, 3]]
     kind = np.uint8 if values.dtype in (np.bool_, np.uint8) else np.float32
     data = values.astype(kind).transpose(2, 1, 0)
-    image: Any = nibabel.Nifti1Image(data, ras)  # type: ignore[no-untyped-call]
+    image: Any = nibabel.Nifti1Image(data, ras)
     image.header.set_xyzt_units("mm")
     image.set_sform(ras, code=1)
     image.set_qform(ras, code=1)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,14 @@ class Spool:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    def sweep_temporary(self, older_than_s: float) -> int:
+        """Remove what killed processes left half-written; returns how many files."""
+        before = time.time() - older_than_s
+        left = [p for p in (self.root / "tmp").iterdir() if p.stat().st_mtime < before]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
 
     def result_folder(self, case: str, revision: int, attempt: int) -> Path:
         """A fresh, empty folder for one attempt's results; what a killed attempt left is removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -110,11 +111,12 @@ class Overview(Database):
             )
             return [str(r.case_id) for r in rows]
 
-    def forget_files(self, case: str) -> list[str]:
-        """Take a case's instances off the books; returns the spool paths that may now be removed.
+    def forget_files(self, case: str, remove: Callable[[str], None]) -> int:
+        """Take a case's instances off the books and ``remove`` each one's spool path; returns how many.
 
-        Members, results, deliveries and events stay as the record. The rows go first: a crash in
-        between leaves a file too many, never a row without its file.
+        Members, results, deliveries and events stay as the record. The files go inside the transaction,
+        so that an instance arriving again at this moment is recorded either before, and kept, or after,
+        and written anew.
         """
         with self._write() as tx:
             theirs = t.instances.c.study_uid.in_(
@@ -122,4 +124,6 @@ class Overview(Database):
             )
             paths = [str(p) for p in tx.execute(select(t.instances.c.path).where(theirs)).scalars()]
             tx.execute(t.instances.delete().where(theirs))
-            return paths
+            for path in paths:
+                remove(path)
+            return len(paths)

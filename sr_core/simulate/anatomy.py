@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..maps import AnatomicalImage, Volume
-from ..metabolites import Contrast
+from sr_core.maps import AnatomicalImage, Volume
+from sr_core.metabolites import Contrast
+
 from .fields import smooth_field
 from .lesion import LesionModel
 from .tissue import TissueModel

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..maps import Volume
-from ..metabolites import Metabolite
+from sr_core.maps import Volume
+from sr_core.metabolites import Metabolite
+
 from .fields import smooth_field
 from .lesion import LesionModel
 from .tissue import TissueModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grid import Shape
-from ..maps import Volume
+from sr_core.grid import Shape
+from sr_core.maps import Volume
 
 
 def smooth_field(rng: np.random.Generator, shape: Shape, scale_voxels: float) -> Volume:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from ..maps import Volume
+from sr_core.maps import Volume
+
 from .fields import smooth_field
 from .tissue import TissueModel
 
@@ -102,7 +103,7 @@ def _level_set(
 
 
 def _soft(distance: Volume, width_mm: float) -> Volume:
-    """0 outside, 1 inside, by a logistic over ``width_mm`` (10–90 % takes about 4.4 widths / 2)."""
+    """0 outside, 1 inside, by a logistic: from 12 % to 88 % over ``2 · width_mm``."""
     return np.asarray(1 / (1 + np.exp(-np.clip(2 * distance / width_mm, -30, 30))), dtype=np.float32)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..grid import Shape
-from ..maps import Mask, Volume
+from sr_core.grid import Shape
+from sr_core.maps import Mask, Volume
+
 from .fields import smooth_field
 
 NOT_DETECTED_PERCENT = 999.0  # LCModel's largest CRLB: the fit found none
@@ -58,9 +59,7 @@ def snr_map(signal: Volume, linewidth_ppm: Volume, brain: Mask, noise: float) ->
     return np.asarray(np.rint(TYPICAL_SNR / max(noise, 0.1) * height / typical) * brain, dtype=np.float32)
 
 
-def fit(
-    clean: Volume, noise: Volume, sigma: float, linewidth_ppm: Volume, brain: Mask
-) -> Fitted:
+def fit(clean: Volume, noise: Volume, sigma: float, linewidth_ppm: Volume, brain: Mask) -> Fitted:
     """``clean`` plus ``noise`` (SD 1) of typical SD ``sigma``, as a non-negative fit reports it.
 
     A broader line is fitted less surely: σ grows with √linewidth. CRLB is 100 σ / value in whole %,
@@ -72,9 +71,7 @@ def fit(
     detected = brain & (values > local) & (values > 0)
     percent = np.divide(100 * local, values, out=np.full_like(clean, NOT_DETECTED_PERCENT), where=detected)
     crlb = np.where(detected, np.maximum(np.rint(percent), 1), NOT_DETECTED_PERCENT) * brain
-    return Fitted(
-        np.asarray(values * detected, dtype=np.float32), np.asarray(crlb, dtype=np.float32), sigma
-    )
+    return Fitted(np.asarray(values * detected, dtype=np.float32), np.asarray(crlb, dtype=np.float32), sigma)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +102,9 @@ def spoil(
     """
     typical = float(np.median(fitted.values[brain]))
     values = fitted.values + lipid_share * typical * artefacts.rim
-    crlb = np.where(fitted.crlb_percent < NOT_DETECTED_PERCENT, fitted.crlb_percent * (1 + 3 * artefacts.rim), 0)
+    crlb = np.where(
+        fitted.crlb_percent < NOT_DETECTED_PERCENT, fitted.crlb_percent * (1 + 3 * artefacts.rim), 0
+    )
     crlb = np.where(fitted.crlb_percent < NOT_DETECTED_PERCENT, np.rint(crlb), fitted.crlb_percent)
     spikes = brain & (rng.random(brain.shape) < 0.002)
     values = np.where(spikes, values * rng.uniform(3, 6, size=brain.shape), values)

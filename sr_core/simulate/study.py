@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import kspace
-from ..grid import Grid
-from ..maps import Acquisition, Mask, MetaboliteMap, RatioMap, Volume
-from ..metabolites import Contrast, Metabolite, Ratio, Unit
+from sr_core import kspace
+from sr_core.grid import Grid
+from sr_core.maps import Acquisition, Mask, MetaboliteMap, RatioMap, Volume
+from sr_core.metabolites import Contrast, Metabolite, Ratio, Unit
+
 from .anatomy import anatomical_image
 from .chemistry import CHEMISTRY, concentrations
 from .lesion import LesionModel, LesionPlan, Regime, draw_lesion
@@ -81,12 +82,12 @@ def simulate(tissue: TissueModel, seed: int, options: Options = Options()) -> Si
     lesion_rng, chemistry_rng, anatomy_rng, noise_rng, artefact_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)
     )
-    lesion = None if options.lesion is None else draw_lesion(tissue, options.lesion, options.regime, lesion_rng)
+    lesion = (
+        None if options.lesion is None else draw_lesion(tissue, options.lesion, options.regime, lesion_rng)
+    )
     lr_grid = measured_grid(tissue)
     grid = lr_grid.refined(FACTOR)
-    truth = {
-        m: kspace.forward(concentrations(tissue, lesion, m, chemistry_rng), HR_SHAPE) for m in CHEMISTRY
-    }
+    truth = {m: kspace.forward(concentrations(tissue, lesion, m, chemistry_rng), HR_SHAPE) for m in CHEMISTRY}
     brain_hr = kspace.forward(tissue.brain, HR_SHAPE)
     brain = np.asarray(kspace.forward(brain_hr, LR_SHAPE) > 0.5)
     tumour_lr = None if lesion is None else kspace.forward(kspace.forward(lesion.tumour, HR_SHAPE), LR_SHAPE)
@@ -95,7 +96,9 @@ def simulate(tissue: TissueModel, seed: int, options: Options = Options()) -> Si
     linewidth = linewidth_map(noise_rng, brain, lr_grid.spacing_mm)
     snr = snr_map(clean[Metabolite.TNAA] + clean[Metabolite.TCR], linewidth, brain, options.noise)
     sigma = {m: options.noise * _sigma(m, c, brain, tumour_lr) for m, c in clean.items()}
-    fits = {m: fit(c, kspace_noise(noise_rng, LR_SHAPE), sigma[m], linewidth, brain) for m, c in clean.items()}
+    fits = {
+        m: fit(c, kspace_noise(noise_rng, LR_SHAPE), sigma[m], linewidth, brain) for m, c in clean.items()
+    }
     if options.artefacts:
         artefacts = draw_artefacts(artefact_rng, brain)
         fits = {m: spoil(f, artefacts, LIPID_SHARE.get(m, 0.1), brain, artefact_rng) for m, f in fits.items()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..grid import Affine, Grid, Shape
-from ..maps import Volume
+from sr_core.grid import Affine, Grid, Shape
+from sr_core.maps import Volume
 
 # 256 × 256 × 176 mm: the field of view of the paper's very-high-resolution maps (Methods, "Training
 # Data Simulation"), and the matrices it is cropped to in k-space.
@@ -110,9 +111,7 @@ def from_icbm152() -> TissueModel:
     return TissueModel(placed[0], placed[1], placed[2], grid, "icbm152", placed[3])
 
 
-def _to_slice_row_column(
-    values: NDArray[np.generic], affine_ras: Affine
-) -> tuple[NDArray[np.generic], Affine]:
+def _to_slice_row_column(values: NDArray[Any], affine_ras: Affine) -> tuple[NDArray[Any], Affine]:
     """A NIfTI array to (slice, row, column) with slices to the head, rows to the back, columns to the left.
 
     Returns the array and its LPS affine.

@@ -1,0 +1,79 @@
+"""Evaluate methods on simulated studies and write RESULTS.md and scores.csv.
+
+``python -m sr_core.evaluate CONFIG [--part test] [--data FOLDER] [--weights FOLDER] [--record]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+from rich.progress import Progress
+
+from sr_core.model import load_model, to_toml
+
+from .protocol import Score, read, run, subjects
+from .report import card_figures, markdown, write_csv
+
+_NETWORK = "unet"
+
+
+def main() -> None:
+    """Parse arguments, evaluate, print and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m sr_core.evaluate", description=__doc__)
+    parser.add_argument("config", type=Path, help="a protocol, such as config/evaluate/default.toml")
+    parser.add_argument("--part", help="part of the split, instead of the protocol's")
+    parser.add_argument("--data", help="folder of label maps, instead of the protocol's")
+    parser.add_argument("--weights", type=Path, help="folder of the networks; the shipped ones if left out")
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluate"), help="folder for the report")
+    parser.add_argument("--record", action="store_true", help="write the figures on the network's card")
+    chosen = parser.parse_args()
+    protocol = read(chosen.config)
+    if chosen.part:
+        protocol = replace(protocol, part=chosen.part)
+    if chosen.data:
+        protocol = replace(protocol, data=chosen.data)
+    folder = chosen.weights or Path(__file__).parent.parent / "weights"
+    provenance = {
+        "command": "python -m sr_core.evaluate " + shlex.join(sys.argv[1:]),
+        "commit": _commit(),
+    }
+    if any(method.startswith(_NETWORK) for method in protocol.methods):
+        provenance["weights"] = f"sha256 {load_model(folder, _NETWORK).sha256}"
+
+    scores: list[Score] = []
+    each = len(protocol.methods)
+    with Progress() as bar:
+        task = bar.add_task(protocol.part, total=len(subjects(protocol)) * each)
+        for score in run(protocol, chosen.weights):
+            scores.append(score)
+            bar.update(task, completed=len({(s.subject, s.method) for s in scores}))
+    report = markdown(scores, protocol, provenance)
+    out = chosen.out / protocol.part
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "RESULTS.md").write_text(report)
+    write_csv(scores, out / "scores.csv")
+    print(report)  # noqa: T201
+    if chosen.record:
+        card = folder / f"{_NETWORK}.card.toml"
+        table = tomllib.loads(card.read_text())
+        table["figures"] = {**table["figures"], protocol.part: card_figures(scores, protocol)}
+        part = card.with_suffix(".part")
+        part.write_text(to_toml(table))
+        part.replace(card)
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training of networks on simulated studies: ``python -m sr_core.train CONFIG``."""

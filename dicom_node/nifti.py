@@ -87,7 +87,7 @@ def is_case(folder: Path) -> bool:
 
 
 def describe(folder: Path) -> list[tuple[str, str, str, str]]:
-    """(uid, description, role, reason) of each file, as series are described; the uid is empty.
+    """(uid, description, role, reason) of each file, as series are described; a file's name is its uid.
 
     Raises UnsuitableInput as ``read_case`` does for names it cannot place.
     """
@@ -98,7 +98,8 @@ def describe(folder: Path) -> list[tuple[str, str, str, str]]:
     rows += [(p, Role.QUALITY_MAP, f"{kind}, named by its file") for kind, p in files.quality.items()]
     rows += [(p, Role(c.value.lower()), f"{c}, named by its file") for c, p in files.anatomy.items()]
     rows += [(p, Role.OTHER, reason) for p, reason in files.ignored.items()]
-    return [("", str(p.relative_to(folder)), str(role), reason) for p, role, reason in rows]
+    names = [str(p.relative_to(folder)) for p, _, _ in rows]
+    return [(name, name, str(role), reason) for name, (_, role, reason) in zip(names, rows, strict=True)]
 
 
 def read_case(folder: Path) -> SourceStudy:

@@ -1,1 +1,1 @@
-"""How well methods do on simulated studies whose truth is known: ``python -m sr_core.evaluate CONFIG``."""
+"""Evaluation of methods on simulated studies of held-out subjects: ``python -m sr_core.evaluate CONFIG``."""

@@ -92,8 +92,7 @@ def test_maps_under_another_study_of_the_same_patient_join_the_anatomy(make_node
     study = builders.study()
     anatomy = [d for d in study if not str(d.SeriesDescription).startswith("LCM")]
     maps = [d for d in study if str(d.SeriesDescription).startswith("LCM")]
-    for d in maps:
-        d.StudyInstanceUID = "2.25.2718281828"
+    maps = builders.renamed(maps, "from the quantification host", StudyInstanceUID="2.25.2718281828")
     builders.write(anatomy, tmp_path / "anatomy")
     builders.write(maps, tmp_path / "maps")
     dcmsend(node.port, [tmp_path / "anatomy"])

@@ -29,8 +29,10 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_folder(node, where: str) -> Path:
-    node.wait_for(lambda _: any((node.inbox / where).glob("*/report.json")))
-    return next((node.inbox / where).glob("*"))
+    node.wait_for(lambda _: any(node.inbox.glob("*/*/report.json")))
+    report = next(node.inbox.glob("*/*/report.json"))
+    assert report.parent.parent.name == where, report.read_text()
+    return report.parent
 
 
 def test_a_dicom_folder_is_taken_when_ready_and_ends_in_done(make_node, tmp_path):

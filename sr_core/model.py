@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,8 +91,11 @@ def load_model(directory: Path, name: str) -> LoadedModel:
         raise BadWeights(
             f"{weights} is not what its card describes (sha256 {digest[:12]}…, not {card['sha256'][:12]}…)"
         )
-    network = UNet(**card["architecture"])
-    network.load_state_dict({k: v.float() for k, v in load_tensors(content).items()})
+    try:
+        network = UNet(**card["architecture"])
+        network.load_state_dict({k: v.float() for k, v in load_tensors(content).items()})
+    except (TypeError, RuntimeError) as e:
+        raise BadWeights(f"{described}: its [architecture] does not fit the weights ({e})") from e
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedModel(card, digest, network.eval(), device)
@@ -104,6 +108,13 @@ def save_model(directory: Path, name: str, network: UNet, card: Mapping[str, Any
     (directory / f"{name}.safetensors").write_bytes(content)
     full = {"sha256": hashlib.sha256(content).hexdigest(), **card}
     (directory / f"{name}.card.toml").write_text(to_toml(full))
+
+
+def source_commit() -> str:
+    """The commit this code was run from, for cards and reports; "unknown" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -1,1 +1,1 @@
-"""Evaluation of methods on simulated studies of held-out subjects: ``python -m sr_core.evaluate CONFIG``."""
+"""How well methods do on simulated studies whose truth is known: ``python -m sr_core.evaluate CONFIG``."""

@@ -1,101 +1,70 @@
-"""Compare methods on simulated studies: ``python -m sr_core.evaluate CONFIG --part validation``."""
+"""Evaluate methods on simulated studies and write RESULTS.md and scores.csv.
+
+``python -m sr_core.evaluate CONFIG [--part test] [--data FOLDER] [--weights FOLDER] [--record]``
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
+import shlex
+import sys
 import tomllib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from rich.progress import track
+from rich.progress import Progress
 
-from sr_core import Settings, load
-from sr_core.simulate import LesionPlan, Options, SimulatedStudy, read_labels, simulate
+from sr_core.model import load_model, source_commit, to_toml
 
-from . import metrics
+from .protocol import Score, read, run, subjects
+from .report import card_figures, markdown, write_csv
 
-_COLUMNS = ("psnr_brain", "psnr_lesion", "ssim", "nrmse")
+_NETWORK = "unet"
 
 
 def main() -> None:
-    """Parse arguments, run every method on every study, write results.csv and RESULTS.md."""
+    """Parse arguments, evaluate, print and write the report."""
     parser = argparse.ArgumentParser(prog="python -m sr_core.evaluate", description=__doc__)
-    parser.add_argument("config", type=Path, help="such as config/evaluate/default.toml")
-    parser.add_argument("--part", default="validation", help="part of the split: validation, or test once")
-    parser.add_argument("--data", type=Path, help="folder of label maps, instead of the configuration's")
-    parser.add_argument("--models", type=Path, help="folder of weights, instead of those shipped")
-    parser.add_argument("--out", type=Path, default=Path("runs/evaluate"))
+    parser.add_argument("config", type=Path, help="a protocol, such as config/evaluate/default.toml")
+    parser.add_argument("--part", help="part of the split, instead of the protocol's")
+    parser.add_argument("--data", help="folder of label maps, instead of the protocol's")
+    parser.add_argument("--weights", type=Path, help="folder of the networks; the shipped ones if left out")
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluate"), help="folder for the report")
+    parser.add_argument("--record", action="store_true", help="write the figures on the network's card")
     chosen = parser.parse_args()
-    rules = tomllib.loads(chosen.config.read_text())
-    folder = chosen.data or Path(rules["folder"])
-    names = tomllib.loads(Path(rules["split"]).read_text())[chosen.part]
-    rows: list[dict[str, Any]] = []
-    for name in track(names, description=chosen.part):
-        tissue = read_labels(folder / f"{name}.nii.gz")
-        for regime in rules["regimes"]:
-            options = Options(regime=regime, noise=rules["noise"], lesion=LesionPlan())
-            study = simulate(tissue, rules["seed"], options)
-            for method in rules["methods"]:
-                rows += [
-                    {"subject": name, "regime": regime, **row} for row in score(study, method, chosen.models)
-                ]
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with (chosen.out / "results.csv").open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    title = f"{chosen.part}: {len(names)} subjects, seed {rules['seed']}, noise {rules['noise']}"
-    (chosen.out / "RESULTS.md").write_text(table(rows, title))
-    print((chosen.out / "RESULTS.md").read_text())  # noqa: T201
+    protocol = read(chosen.config)
+    if chosen.part:
+        protocol = replace(protocol, part=chosen.part)
+    if chosen.data:
+        protocol = replace(protocol, data=chosen.data)
+    folder = chosen.weights or Path(__file__).parent.parent / "weights"
+    provenance = {
+        "command": "python -m sr_core.evaluate " + shlex.join(sys.argv[1:]),
+        "commit": source_commit(),
+    }
+    if any(method.startswith(_NETWORK) for method in protocol.methods):
+        provenance["weights"] = f"sha256 {load_model(folder, _NETWORK).sha256}"
 
-
-def score(study: SimulatedStudy, method: str, models: Path | None) -> list[dict[str, Any]]:
-    """One row per map: figures in the brain and in the metabolic lesion.
-
-    ``data_range`` of PSNR and SSIM is the 99.9th percentile of the true map in the brain.
-    """
-    result = load(models, method, Settings())(study.acquisition)
-    truths = {str(m.metabolite): m.values for m in study.truth}
-    truths |= {str(r.ratio): r.values for r in study.truth_ratios}
-    values = {str(m.metabolite): m.values for m in result.maps}
-    values |= {str(r.ratio): r.values for r in result.ratios}
-    brain, lesion = study.brain, study.lesions["metabolic"]
-    rows = []
-    for name, x in values.items():
-        truth = truths[name] * brain
-        span = float(np.percentile(truth[brain], 99.9))
-        rows.append(
-            {
-                "method": method,
-                "map": name,
-                "psnr_brain": metrics.psnr(x, truth, brain, span),
-                "psnr_lesion": metrics.psnr(x, truth, lesion, span),
-                "ssim": metrics.ssim(x, truth, brain, span),
-                "nrmse": metrics.nrmse(x, truth, brain),
-            }
-        )
-    return rows
-
-
-def table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Mean over subjects, regimes and maps, by method, as Markdown; subjects are averaged first."""
-    by_method: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        by_method[row["method"]][row["subject"]].append(row)
-    lines = [
-        f"# {title}",
-        "",
-        "| method | " + " | ".join(_COLUMNS) + " |",
-        "|---" * (len(_COLUMNS) + 1) + "|",
-    ]
-    for method, subjects in by_method.items():
-        means = [np.mean([np.mean([r[c] for r in s]) for s in subjects.values()]) for c in _COLUMNS]
-        lines.append(f"| {method} | " + " | ".join(f"{m:.3f}" for m in means) + " |")
-    return "\n".join(lines) + "\n"
+    scores: list[Score] = []
+    each = len(protocol.methods)
+    with Progress() as bar:
+        task = bar.add_task(protocol.part, total=len(subjects(protocol)) * each)
+        for score in run(protocol, chosen.weights):
+            scores.append(score)
+            bar.update(task, completed=len({(s.subject, s.method) for s in scores}))
+    report = markdown(scores, protocol, provenance)
+    out = chosen.out / protocol.part
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "RESULTS.md").write_text(report)
+    write_csv(scores, out / "scores.csv")
+    print(report)  # noqa: T201
+    if chosen.record:
+        card = folder / f"{_NETWORK}.card.toml"
+        table = tomllib.loads(card.read_text())
+        table["figures"] = {**table["figures"], protocol.part: card_figures(scores, protocol)}
+        part = card.with_suffix(".part")
+        part.write_text(to_toml(table))
+        part.replace(card)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ FRAME_OF_REFERENCE = "SIMULATED"
 # FreeSurfer label values.
 GREY = (3, 42, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 17, 53, 18, 54, 26, 58, 28, 60)
 WHITE = (2, 41, 7, 46, 16, 85)
-FLUID = (4, 43, 5, 44, 14, 15, 24, 30, 62, 72)
+FLUID = (4, 43, 5, 44, 14, 15, 30, 62, 72)
 PARTIAL_VOLUME_MM = 0.5
 
 

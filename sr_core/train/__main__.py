@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sr_core.model import save_model
+from sr_core.model import save_model, source_commit
 
 from .config import Recipe, read
 from .data import fingerprint, load_pairs, subjects
@@ -74,7 +73,7 @@ def _card(recipe: Recipe, history: list[dict[str, float]], maps: int) -> dict[st
                 json.dumps(recipe.as_table(), sort_keys=True).encode()
             ).hexdigest(),
             "command": "python -m sr_core.train " + shlex.join(sys.argv[1:]),
-            "commit": _commit(),
+            "commit": source_commit(),
             "seed": recipe.seed,
             "iterations": recipe.optimiser.iterations,
             "torch": torch.__version__,
@@ -86,13 +85,6 @@ def _card(recipe: Recipe, history: list[dict[str, float]], maps: int) -> dict[st
             "network": round(last["psnr"], 2),
         },
     }
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

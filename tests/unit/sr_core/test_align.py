@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from phantoms import HR, LR, axial_grid, brain_study, turned
 from scipy import ndimage
 
 from sr_core import AnatomicalImage, Contrast, Grid, kspace, resample
 from sr_core.align import RegistrationRefused, moved, register_rigid
 from sr_core.brain import total_signal
+from tests.unit.sr_core.phantoms import HR, LR, axial_grid, brain_study, turned
 
 
 def test_a_linear_field_is_reproduced_at_patient_points():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from phantoms import band_limited
 
 from sr_core import baselines
+from tests.unit.sr_core.phantoms import band_limited
 
 
 @pytest.mark.parametrize("factor", [(4, 4, 4), (1, 4, 4), (2, 3, 5)])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from phantoms import HR, LR, brain_study
 
 from sr_core import Metabolite, kspace
 from sr_core.consistency import alternate, correct, measurement, null_space, residual
+from tests.unit.sr_core.phantoms import HR, LR, brain_study
 
 EVERYWHERE = np.ones(LR, bool)
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from phantoms import LR, brain_study
 
 from sr_core import Metabolite, Settings, baselines
 from sr_core.brain import brain_lr, brain_sr
 from sr_core.enlarge import Enlarge
 from sr_core.prepare import prepare
 from sr_core.settings import Method
+from tests.unit.sr_core.phantoms import LR, brain_study
 
 
 class Recorder:

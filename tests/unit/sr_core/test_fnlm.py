@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from phantoms import HR, LR, brain_study
 from scipy import sparse
 
 from sr_core import Metabolite, baselines, fnlm, kspace
 from sr_core.consistency import measurement
+from tests.unit.sr_core.phantoms import HR, LR, brain_study
 
 
 @pytest.fixture(scope="module")

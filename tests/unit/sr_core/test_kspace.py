@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from phantoms import band_limited
 
 from sr_core import kspace
+from tests.unit.sr_core.phantoms import band_limited
 
 CASES = [
     ((46, 46, 32), (46, 46, 32)),

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from phantoms import axial_grid, brain_study, ellipsoid, turned
 
 from sr_core.lesion import Reference, clipped_sd, find, normal_median, tissue
+from tests.unit.sr_core.phantoms import axial_grid, brain_study, ellipsoid, turned
 
 GRID = turned(axial_grid((40, 48, 48), (2.0, 1.5, 1.5)), (20, -15, 35))
 BRAIN = ellipsoid(GRID.shape)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from phantoms import axial_grid, brain_study
 
 from sr_core import Acquisition, Metabolite, MetaboliteMap, Settings, Unit
 from sr_core.brain import brain_lr, brain_sr
 from sr_core.prepare import prepare
 from sr_core.quality import screen
+from tests.unit.sr_core.phantoms import axial_grid, brain_study
 
 SHAPE = (8, 10, 10)
 BRAIN = np.ones(SHAPE, bool)

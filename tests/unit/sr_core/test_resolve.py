@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import HR, LR, axial_grid, band_limited, brain_study, scaled, turned
 from scipy import ndimage
 
 import sr_core
@@ -21,6 +20,7 @@ from sr_core import (
     resolve,
 )
 from sr_core.axial import through_axial
+from tests.unit.sr_core.phantoms import HR, LR, axial_grid, band_limited, brain_study, scaled, turned
 
 CLASSICAL = tuple(m for m in sr_core.METHODS if not m.startswith("unet"))
 

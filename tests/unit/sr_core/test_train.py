@@ -40,8 +40,8 @@ def recipe(iterations: int) -> Recipe:
 
 
 def test_a_tiny_network_learns_to_deblur(pairs, tmp_path):
-    _, history = train(recipe(250), pairs[:1], pairs[1:], tmp_path, "cpu", resume=False)
-    assert history[-1]["psnr"] > history[-1]["psnr_initial"] + 1.0
+    _, history = train(recipe(80), pairs[:1], pairs[1:], tmp_path, "cpu", resume=False)
+    assert history[-1]["psnr"] > history[-1]["psnr_initial"] + 0.3
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 

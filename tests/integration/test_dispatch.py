@@ -1,0 +1,177 @@
+"""One try of a delivery, against peers that take, refuse, are busy, vanish or are not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import MRImageStorage, ParametricMapStorage, Verification
+
+from dicom_node import dispatch
+from dicom_node.config import DicomDestination, FolderDestination, NodeRules
+from dicom_node.demo import free_port
+from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
+from dicom_node.spool import Spool
+from dicom_node.store import Sendable
+from tests.doors import as_file, mr_slice
+
+NODE = NodeRules()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def files(spool: Spool) -> list[Sendable]:
+    """Three MR slices of a result set, and one object of another SOP class."""
+    folder = spool.result_folder("case-0001", 1, 1) / "dicom"
+    folder.mkdir()
+    made = []
+    for n in range(4):
+        attributes = {} if n < 3 else {"SOPClassUID": ParametricMapStorage}
+        ds = mr_slice(n + 1, **attributes)
+        path = folder / f"{n:04d}.dcm"
+        path.write_bytes(as_file(ds))
+        kind = "MR" if n < 3 else "PM"
+        uids = (str(ds.SOPInstanceUID), str(ds.SOPClassUID))
+        made.append(Sendable(spool.relative(path), kind, f"{kind}_{n}", *uids, ""))
+    return made
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[..., DicomDestination]]:
+    """A Storage SCP whose answers the test chooses."""
+    servers = []
+
+    def start(
+        answer: Callable[[int], int | None] = lambda _: 0x0000,
+        classes=(MRImageStorage, ParametricMapStorage),
+        **own,
+    ):
+        ae = AE("PACS")
+        for sop_class in (*classes, Verification):
+            ae.add_supported_context(sop_class)
+        for name, value in own.items():
+            setattr(ae, name, value)
+        received: list[str] = []
+
+        def store(event: evt.Event) -> int:
+            status = answer(len(received))
+            if status is None:
+                event.assoc.abort()
+                return 0xC000
+            received.append(str(event.request.AffectedSOPInstanceUID))
+            return status
+
+        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+        servers.append(server)
+        return DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def send(destination, files, spool) -> list[tuple[str, str]]:
+    """What was taken, also when the try ends in an error."""
+    taken: list[tuple[str, str]] = []
+    send.taken = taken
+    dispatch.send(destination, files, spool, NODE, lambda f, status: taken.append((f.name, status)))
+    return taken
+
+
+def test_every_file_is_taken_with_its_status(peer, files, spool):
+    assert send(peer(), files, spool) == [(f.name, "0000") for f in files]
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111])
+def test_warnings_and_duplicates_count_as_stored(peer, files, spool, status):
+    assert len(send(peer(lambda _: status), files, spool)) == 4
+
+
+def test_a_busy_peer_is_a_reason_to_wait_and_what_it_took_stays_taken(peer, files, spool):
+    with pytest.raises(PeerBusy, match=r"out of resources \(status A700"):
+        send(peer(lambda n: 0x0000 if n < 2 else 0xA700), files, spool)
+    assert len(send.taken) == 2
+
+
+def test_a_refused_sop_class_is_named_and_the_rest_is_delivered(peer, files, spool):
+    with pytest.raises(Refused, match="refuses the SOP class Parametric Map Storage"):
+        send(peer(classes=(MRImageStorage,)), files, spool)
+    assert [name for name, _ in send.taken] == ["MR_0", "MR_1", "MR_2"]
+
+
+def test_a_refused_status_is_named(peer, files, spool):
+    with pytest.raises(Refused, match="status 0124"):
+        send(peer(lambda _: 0x0124), files, spool)
+
+
+def test_an_association_that_breaks_is_a_reason_to_wait(peer, files, spool):
+    with pytest.raises(PeerUnreachable):
+        send(peer(lambda n: 0x0000 if n < 1 else None), files, spool)
+    assert len(send.taken) == 1
+
+
+def test_nobody_listening_is_a_reason_to_wait(files, spool):
+    nobody = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=free_port())
+    with pytest.raises(PeerUnreachable, match="is it running"):
+        send(nobody, files, spool)
+
+
+def test_a_wrong_ae_title_is_for_a_person(peer, files, spool):
+    ours = peer(require_called_aet=True).model_copy(update={"ae_title": "OTHER"})
+    with pytest.raises(Refused, match="AE title"):
+        send(ours, files, spool)
+
+
+def test_a_destination_gets_only_the_kinds_it_asks_for(peer, files, spool):
+    only_maps = peer().model_copy(update={"send": ("PM",)})
+    assert send(only_maps, files, spool) == [("PM_3", "0000")]
+
+
+def test_echo_tells_a_peer_that_answers_from_one_that_does_not(peer):
+    dispatch.echo(peer(), NODE)
+    with pytest.raises(PeerUnreachable):
+        dispatch.echo(DicomDestination(name="X", ae_title="X", host="127.0.0.1", port=free_port()), NODE)
+
+
+def test_a_folder_gets_whole_files_under_a_name_without_a_patient(tmp_path, files, spool):
+    folder = tmp_path / "out"
+    taken = send(FolderDestination(name="results", folder=folder), files, spool)
+    assert taken == [(f.name, "written") for f in files]
+    written = sorted(p for p in folder.rglob("*") if p.is_file())
+    assert [p.relative_to(folder).parts for p in written] == [
+        ("case-000-1-1", "dicom", f"{n:04d}.dcm") for n in range(4)
+    ]
+    assert pydicom.dcmread(written[0]).SOPInstanceUID == files[0].sop_uid
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason_to_wait(tmp_path, files, spool):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TemporaryError, match="cannot write"):
+        send(FolderDestination(name="results", folder=tmp_path / "file"), files, spool)
+
+
+def test_the_command_line_echoes_and_sends(peer, files, spool, tmp_path):
+    there = peer()
+    toml = tmp_path / "node.toml"
+    toml.write_text(
+        f'[storage]\nfolder = "{tmp_path / "data"}"\n[[destination]]\ntype = "dicom"\nname = "PACS"\n'
+        f'ae_title = "PACS"\nhost = "127.0.0.1"\nport = {there.port}\n'
+    )
+
+    def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dicom_node.cli", *map(str, arguments), "--config", str(toml)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert cli("echo", "PACS").stdout == "PACS answers\n"
+    assert "took 4 of 4 files" in cli("send", "PACS", spool.root / "out").stdout
+    unknown = cli("echo", "ELSEWHERE")
+    assert unknown.returncode == 2 and "there are: PACS" in unknown.stderr

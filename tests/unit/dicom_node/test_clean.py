@@ -1,0 +1,90 @@
+"""Retention removes what ended well and is old; nothing else, ever."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dicom_node.clean import clean_once
+from dicom_node.config import GatherRules, RetentionRules
+from dicom_node.gather import gather_once
+from dicom_node.intake import Incoming
+from dicom_node.study import State
+from tests.doors import Clock, as_file, mr_slice, open_intake
+
+RULES = RetentionRules(keep_days=30)
+DAY = 86400.0
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def intake(tmp_path, clock):
+    return open_intake(tmp_path, clock=clock)
+
+
+def a_case_that_ended(intake, clock, state: State):
+    intake.accept(Incoming(as_file(mr_slice(1))), source="SCANNER")
+    clock.now += 100
+    gather_once(intake.store, GatherRules(quiet_period_s=1))
+    (revision,) = intake.store.revisions_in(State.QUEUED)
+    key = revision.key
+    intake.store.start(key)
+    if state is State.FAILED:
+        intake.store.fail(key, "broken")
+    elif state is State.IGNORED:
+        intake.store.ignore(key, "nothing here")
+    elif state is State.DONE:
+        folder = intake.spool.result_folder(key.case, key.revision, 1)
+        (folder / "result").write_text("x")
+        intake.store.encoded(key, [], "report.json", "digest", [])
+    elif state is State.DELIVERING:
+        intake.store.encoded(key, [], "report.json", "digest", ["PACS"])
+    return key
+
+
+def files_in(folder):
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("state", [State.DONE, State.IGNORED])
+def test_an_ended_case_leaves_the_spool_after_its_time_and_not_before(intake, clock, state):
+    key = a_case_that_ended(intake, clock, state)
+    clock.now += 29 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    clock.now += 2 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 1
+    assert not files_in(intake.spool.root / "in") and not files_in(intake.spool.root / "out")
+    assert intake.store.revision(key).state is state  # the record stays
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.DELIVERING, State.RESOLVING])
+def test_what_is_unproven_or_failed_is_never_touched(intake, clock, state):
+    a_case_that_ended(intake, clock, state)
+    clock.now += 1000 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    assert files_in(intake.spool.root / "in")
+
+
+def test_a_case_that_comes_again_after_its_time_is_taken_anew(intake, clock):
+    key = a_case_that_ended(intake, clock, State.DONE)
+    clock.now += 31 * DAY
+    clean_once(intake.store, intake.spool, RULES)
+    intake.accept(Incoming(as_file(mr_slice(1))), source="SCANNER")
+    (revision,) = intake.store.revisions_in(State.RECEIVING)
+    assert (revision.key.case, revision.key.revision) == (key.case, 2)
+    assert files_in(intake.spool.root / "in")
+
+
+def test_what_a_killed_process_left_half_written_is_swept_after_a_day(intake):
+    left = intake.spool.root / "tmp" / "half"
+    left.write_bytes(b"half")
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    os.utime(left, (left.stat().st_mtime - 2 * DAY,) * 2)
+    assert clean_once(intake.store, intake.spool, RULES) == 1
+    assert not left.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sr_core import kspace
 from sr_core.grid import Shape
 from sr_core.maps import Volume
 
@@ -16,9 +17,7 @@ def smooth_field(rng: np.random.Generator, shape: Shape, scale_voxels: float) ->
     """
     basis = [_spline_basis(n, scale_voxels) for n in shape]
     knots = rng.standard_normal([b.shape[1] for b in basis]).astype(np.float32)
-    field = np.tensordot(basis[0], knots, axes=(1, 0))
-    field = np.einsum("abc,yb->ayc", field, basis[1], optimize=True)
-    field = field @ basis[2].T
+    field = kspace.apply_axes(knots, basis)
     field -= field.mean()
     spread = float(field.std())
     return np.asarray(field / spread if spread > 0 else field, dtype=np.float32)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pydicom
 import typer
 from rich.console import Console
-from rich.table import Table
+from sqlalchemy.exc import OperationalError
 
 from . import config, log
 from .config import DicomDestination, Settings
@@ -43,8 +43,19 @@ def main() -> None:
     try:
         app()
     except NodeError as problem:
-        _err.print(f"[bold red]error:[/] {problem}", markup=True)
+        _tell(str(problem))
         sys.exit(_exit_code(problem))
+    except OSError as problem:
+        _tell(f"{problem.filename or ''}: {problem.strerror}".removeprefix(": "))
+        sys.exit(3)
+    except OperationalError as problem:
+        _tell(f"the database does not answer: {problem.orig}")
+        sys.exit(3)
+
+
+def _tell(problem: str) -> None:
+    _err.print("error:", style="bold red", end=" ")
+    _err.print(problem, markup=False)
 
 
 def _exit_code(problem: NodeError) -> int:
@@ -133,25 +144,40 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Example: mrsi-node status --json
     """
-    from .service import open_store
+    from .service import open_existing
 
     settings = _settings(config_file)
-    table = open_store(settings).status()
+    table = open_existing(settings).status()
     for case in table["cases"]:
         for r in case["revisions"]:
             r["waiting_for"] = _waiting_for(r, settings)
     if as_json:
         _print_json(table)
         return
-    view = Table("case", "rev", "state", "since", "reason", "deliveries")
     for case in table["cases"]:
-        for r in case["revisions"]:
-            sent = ", ".join(f"{d['destination']} {d['state']} ({d['taken']})" for d in r["deliveries"])
-            reason = r["reason"] or r["waiting_for"] or ""
-            view.add_row(case["case"][:8], str(r["revision"]), r["state"], _clock(r["since"]), reason, sent)
-    _out.print(view)
+        _print_case(case)
     for q in table["quarantine"]:
-        _out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}")
+        _out.print(
+            f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}", markup=False
+        )
+    if not table["cases"]:
+        _out.print("no study has come yet")
+
+
+def _print_case(case: dict[str, Any]) -> None:
+    for uid in case["studies"]:
+        _out.print(f"study {uid}", style="bold")
+    for r in case["revisions"]:
+        said = r["reason"] or r["waiting_for"] or ""
+        line = f"  revision {r['revision']}: {r['state']} since {_clock(r['since'])}"
+        _out.print(line + (f": {said}" if said else ""), markup=False)
+        for f in r["series"]:
+            _out.print(f"    {f['role']:15} {f['description'] or f['uid']}: {f['reason']}", markup=False)
+        for d in r["deliveries"]:
+            because = f": {d['reason']}" if d["reason"] else ""
+            _out.print(
+                f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{because}", markup=False
+            )
 
 
 def _waiting_for(revision: dict[str, Any], settings: Settings) -> str | None:
@@ -174,9 +200,9 @@ def retry(
 
     Example: mrsi-node retry 1.2.840.113619.2.1
     """
-    from .service import open_store
+    from .service import open_existing
 
-    store = open_store(_settings(config_file))
+    store = open_existing(_settings(config_file))
     if ":" in what:
         store.retry_delivery(what)
         _out.print(f"delivery {what} will be tried again")
@@ -257,10 +283,10 @@ def process(
         settings = settings.model_copy(
             update={"resolve": settings.resolve.model_copy(update={"method": method})}
         )
-    if out.exists() and any(out.iterdir()):
-        raise UnsuitableInput(f"{out} is not empty: name a new folder, so that no results are mixed")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UnsuitableInput(f"{out} is not an empty folder: name a new one, so that no results mix")
     files = open_folder(case)
-    identified = identify_case(files, settings.identify)
+    identified = identify_case(files, settings.input_rules)
     if identified.nothing is not None:
         for f in findings_as_table(identified.findings):
             _err.print(f"  {f['description'] or f['uid']}: {f['role']}: {f['reason']}")

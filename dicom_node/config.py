@@ -17,6 +17,8 @@ from pydantic_settings import (
 
 from .errors import BadConfiguration
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]+$")]
 Matrix = tuple[int, int, int]
 
@@ -50,6 +52,15 @@ class NodeRules(_Table):
     network_timeout_s: float = Field(60.0, gt=0)
     max_pdu_bytes: int = Field(131072, ge=16384)
     max_dataset_bytes: int = Field(2 * 1024**3, ge=1024**2)
+
+    @model_validator(mode="after")
+    def _strangers_stay_out(self) -> NodeRules:
+        if not self.allowed_callers and self.host not in LOOPBACK:
+            raise ValueError(
+                f"host {self.host} is reachable from the network: list the calling AE titles that may "
+                "send in allowed_callers, or set host to 127.0.0.1"
+            )
+        return self
 
 
 class StorageRules(_Table):
@@ -116,18 +127,26 @@ class IdentifyRules(_Table):
     our_models: tuple[str, ...] = ("MRSI-SR",)
     base_series: int = 9000
 
+    @field_validator("not_anatomy")
+    @classmethod
+    def _not_anatomy(cls, pattern: str) -> str:
+        return _compiles(pattern)
+
     @field_validator("t1", "flair")
     @classmethod
     def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_compiles(p) for p in patterns)
 
 
+Factor = Annotated[int, Field(ge=1, le=8)]
+
+
 class ResolveRules(_Table):
     """How maps are super-resolved; the names are those of sr_core.Settings."""
 
-    method: str = "unet+fnlm+dc"
+    method: str = Field("unet+fnlm+dc", pattern=r"^[a-z0-9]+(\+fnlm)?(\+dc)?$")
     model_dir: Path | None = None
-    factor: Matrix = (4, 4, 4)
+    factor: tuple[Factor, Factor, Factor] = (4, 4, 4)
     crlb_max_percent: float = Field(20.0, gt=0)
     snr_min: float = Field(4.0, ge=0)
     linewidth_max_ppm: float = Field(0.1, gt=0)
@@ -231,6 +250,17 @@ class Settings(BaseSettings):
             raise ValueError("two destinations share a name; each needs its own")
         return self
 
+    @property
+    def input_rules(self) -> IdentifyRules:
+        """Identification that knows our own results by the name they are made under."""
+        ours = dict.fromkeys((*self.identify.our_models, self.output.model_name))
+        return self.identify.model_copy(
+            update={
+                "our_models": tuple(ours),
+                "base_series": min(self.identify.base_series, self.output.base_series),
+            }
+        )
+
     def destination_named(self, name: str) -> DicomDestination | FolderDestination:
         """Raises BadConfiguration, listing the names there are."""
         for d in self.destination:
@@ -263,6 +293,8 @@ def load(path: Path | None) -> Settings:
     Raises BadConfiguration naming every bad key and what is wrong with it.
     """
     before = os.environ.get(_CONFIG_VARIABLE)
+    if path is None and before:
+        path = Path(before)
     if path is not None:
         if not path.is_file():
             raise BadConfiguration(f"no configuration file {path}")

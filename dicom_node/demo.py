@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -39,11 +40,10 @@ _RESOLVE_LIMIT_S = 900.0
 def run(folder: Path, seed: int) -> None:
     """Make ``folder`` with case/, node/, out/, contact_sheet.png and, with Orthanc, orthanc/.
 
-    Raises UnsuitableInput if the folder is in use, PermanentError if the node gives no result.
+    If the folder is in use, the next free one (folder-2, …) is taken. Raises PermanentError if the
+    node gives no result.
     """
-    folder = folder.resolve()
-    if folder.exists() and any(folder.iterdir()):
-        raise UnsuitableInput(f"{folder} is not empty: name a new folder, or remove it")
+    folder = _unused(folder.resolve())
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with _out.status("simulating a glioma study on the ICBM152 brain"):
@@ -63,6 +63,15 @@ def run(folder: Path, seed: int) -> None:
     report = _one_report(folder / "out")
     _contact_sheet(folder)
     _print(folder, report, case, held if orthanc is not None else None, time.monotonic() - began)
+
+
+def _unused(folder: Path) -> Path:
+    """``folder``, or the first of folder-2, folder-3, … that is not there or empty."""
+    for number in itertools.count(2):
+        if not folder.exists() or not any(folder.iterdir()):
+            return folder
+        folder = folder.with_name(f"{folder.name.removesuffix(f'-{number - 1}')}-{number}")
+    raise AssertionError
 
 
 def _through_the_node(folder: Path, toml: Path, port: int) -> dict[str, Any]:

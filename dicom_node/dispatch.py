@@ -151,7 +151,7 @@ def _write(destination: FolderDestination, files: Sequence[Sendable], spool: Spo
     for f in files:
         # out/<case>/<revision>-<attempt>/<rest>: the case and its attempt name the folder, no patient does.
         case, attempt, *rest = Path(f.path).parts[1:]
-        target = destination.folder.joinpath(f"{case[:8]}-{attempt}", *rest)
+        target = destination.folder.joinpath(f"{case}-{attempt}", *rest)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.part")

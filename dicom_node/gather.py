@@ -1,4 +1,4 @@
-"""When a case is complete: evidence first, quiet time last. Writes QUEUED rows and nothing else."""
+"""When a case is complete: after a quiet time. Writes QUEUED rows and nothing else."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -226,7 +227,8 @@ class GuardedServer(ThreadedAssociationServer):
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        _LOG.error("connection.failed", address=client_address[0], exc_info=True)
+        bug = sys.exception() or RuntimeError()
+        _LOG.error("connection.failed", address=client_address[0], **log.place_of(bug))
 
     def _leave(self, client_address: Any) -> None:
         address = AddressInformation.from_tuple(client_address).address

@@ -6,7 +6,6 @@ import ipaddress
 import struct
 import threading
 import time
-import traceback
 from typing import Any, cast
 
 from pydicom import Dataset
@@ -190,8 +189,7 @@ def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
         status, words, reason = CANNOT_UNDERSTAND, "cannot understand the data set", str(problem)
     except Exception as bug:
         # A bug of ours must not end the association. Its message may quote the data set: only its place.
-        where = "".join(traceback.format_tb(bug.__traceback__))
-        _LOG.error("instance.failed", caller=caller, error=type(bug).__name__, where=where)
+        _LOG.error("instance.failed", caller=caller, **log.place_of(bug))
         return _status(PROCESSING_FAILURE, "internal error, see the node's log")
     _LOG.warning("instance.refused", caller=caller, status=f"{status:04X}", reason=reason)
     return _status(status, words)

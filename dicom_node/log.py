@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 
 import structlog
 
@@ -30,7 +31,6 @@ def configure(level: str = "INFO", json: bool = True) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _without_patient,
-            structlog.processors.format_exc_info,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -43,3 +43,8 @@ def get(room: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of one room; events are named ``thing.happened``."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
     return logger
+
+
+def place_of(bug: BaseException) -> dict[str, str]:
+    """What may be logged of an unexpected error: its type and where. Its message may quote a data set."""
+    return {"error": type(bug).__name__, "where": "".join(traceback.format_tb(bug.__traceback__))}

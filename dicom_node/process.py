@@ -69,10 +69,16 @@ def open_folder(folder: Path) -> Case:
     instances: dict[str, Path] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except (pydicom.errors.InvalidDicomError, OSError, EOFError):
+            uid = str(_read(path, pixels=False).get("SOPInstanceUID") or "")
+        except NotDicom:
             continue
-        instances[str(header.get("SOPInstanceUID", path))] = path
+        if not uid:
+            continue
+        known = instances.setdefault(uid, path)
+        if known != path and sha256_of(known) != sha256_of(path):
+            raise UnsuitableInput(
+                f"{known.name} and {path.name} have one SOP Instance UID but differ: which one is right?"
+            )
     if not instances:
         raise UnsuitableInput(
             f"{folder} holds neither DICOM files nor a NIfTI case (maps/<Metabolite>.nii.gz)"
@@ -100,12 +106,12 @@ def make_results(
     """
     began = time.monotonic()
     progress("decode")
-    source = decode_case(case, identified, settings.identify)
+    source = decode_case(case, identified, settings.input_rules)
     progress("super-resolve")
     resolver = _resolver(settings.resolve)
     try:
         result = resolver(source.acquisition)
-    except ValueError as e:
+    except sr_core.UnusableAcquisition as e:
         raise UnsuitableInput(str(e)) from e
     progress("encode, check and write")
     made = _write(checked(encode_study(result, source, settings.output), result), result, folder)
@@ -121,8 +127,8 @@ def _read(path: Path, *, pixels: bool = True) -> Dataset:
         raise NotDicom(
             f"{path.name} is gone from the spool: its retention time is over; send it again"
         ) from e
-    except Exception as e:  # intake took it whole; a disk may have broken since
-        raise NotDicom(f"{path.name} can no longer be read ({type(e).__name__}): check the disk") from e
+    except Exception as e:  # pydicom raises many kinds on broken bytes
+        raise NotDicom(f"{path.name} cannot be read as DICOM ({type(e).__name__})") from e
 
 
 def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> SourceStudy:

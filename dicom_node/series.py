@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from .config import IdentifyRules, SiteRule
 
@@ -83,3 +84,14 @@ def site_rule(header: Dataset, rules: IdentifyRules) -> SiteRule | None:
         if all(re.search(pattern, text_of(header, keyword)) for keyword, pattern in site.match.items()):
             return site
     return None
+
+
+def numbers_of(header: Dataset, keyword: str) -> tuple[float, ...]:
+    """An attribute's numbers; () if it is absent, empty or not of numbers, as in a broken header."""
+    value = value_of(header, keyword)
+    if value is None or value == "":
+        return ()
+    try:
+        return tuple(float(v) for v in (value if isinstance(value, (list, MultiValue)) else [value]))
+    except (TypeError, ValueError):
+        return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -31,11 +32,29 @@ def open_store(settings: Settings) -> Store:
 
     Raises BadConfiguration if a shared database is at another version: migrating it is a person's act.
     """
+    settings.storage.folder.mkdir(parents=True, exist_ok=True)
+    settings.storage.folder.chmod(0o700)  # patients' data: for the node's own user only
     store = Store(settings.storage.database_url)
     if not settings.storage.database:
         migrate(store)
     elif not is_current(store):
         raise BadConfiguration("the database's schema is not this version's: run mrsi-node migrate first")
+    return store
+
+
+def open_existing(settings: Settings) -> Store:
+    """The store as it is, for a person who only looks or retries.
+
+    Raises BadConfiguration if there is none here, or it is at another version.
+    """
+    folder = settings.storage.folder
+    if not settings.storage.database and not (folder / "node.sqlite").exists():
+        raise BadConfiguration(
+            f"no node has run on {folder.resolve()}: name its configuration with --config, or start it"
+        )
+    store = Store(settings.storage.database_url)
+    if not is_current(store):
+        raise BadConfiguration("the database's schema is not this version's: run mrsi-node migrate")
     return store
 
 
@@ -79,6 +98,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     Returns after ``stop`` is set and every room has drained.
     """
     open_store(settings).close()
+    _require_port(settings.node.host, settings.node.port)
     rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
     if settings.watch.folder is not None:
         rooms["watcher"] = watch
@@ -87,6 +107,15 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     while not stop.wait(0.5):
         supervisor.restart_the_dead()
     supervisor.drain()
+
+
+def _require_port(host: str, port: int) -> None:
+    """Raises BadConfiguration now rather than a listener that dies again and again."""
+    try:
+        with socket.create_server((host, port), reuse_port=False):
+            pass
+    except OSError as e:
+        raise BadConfiguration(f"cannot listen on {host}:{port}: {e.strerror}") from e
 
 
 class _Supervisor:

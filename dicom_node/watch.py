@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from traceback import format_tb
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -116,7 +115,7 @@ class Watcher:
         except (NodeError, OSError) as problem:
             self._tell_once(folder.name, str(problem))
         except Exception as bug:  # its message may quote a data set: only its place
-            self._tell_once(folder.name, f"{type(bug).__name__}\n" + "".join(format_tb(bug.__traceback__)))
+            self._tell_once(folder.name, "\n".join(log.place_of(bug).values()))
         else:
             self._told.pop(folder.name, None)
 

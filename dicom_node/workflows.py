@@ -1,22 +1,26 @@
 """Durable workflows over DBOS: resolve a revision, deliver a result set. The engine stays in this file.
 
 Only a worker launches it. Facts about studies live in the store; the engine knows ids. Its workflow ids
-carry case, revision and attempt, so enqueuing twice is once and a person's retry is a new run.
+carry case, revision and attempt (a delivery's also the number of tries before), so enqueuing twice is
+once, and a retry is a new run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import random
-import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from sqlalchemy.exc import OperationalError
 
 from . import dispatch, log
 from .config import Settings
-from .errors import PermanentError, TemporaryError
+from .errors import BadConfiguration, PermanentError, TemporaryError
 from .process import Case, identify_case, make_results
 from .spool import Spool, fsync_tree
 from .store import Made, Revision, Sendable, Store
@@ -35,9 +39,19 @@ _RECONCILE_S = 1.0
 # A case that kills its worker this often (out of memory, say) is given up instead of tried for ever.
 _MAX_RECOVERIES = 3
 
-_UNDER_WAY = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING)
+# How long a worker waits for one of its name that is still draining.
+_PREDECESSOR_S = 60
 
-_DEAD = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS"})
+_STRANDED = (
+    f"given up: its worker died {_MAX_RECOVERIES} times at it, or disk or database refused for too long; "
+    "see the worker's log, then retry"
+)
+
+_MAY_PASS = (TemporaryError, OSError, OperationalError)
+
+UNDER_WAY = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING)
+
+_ENDED = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS"})
 
 
 class Worker:
@@ -47,6 +61,10 @@ class Worker:
         self.settings = settings
         self.store = store
         self.spool = spool
+        # Constant for the embedded engine, which only this machine uses: a renamed host must find its work.
+        self.name = settings.worker.name or "embedded"
+        if settings.storage.engine_database and not settings.worker.name:
+            raise BadConfiguration("workers on a shared database need names: [worker] name, or --name")
 
     def resolve(self, key: CaseKey) -> None:
         """One revision from QUEUED to DELIVERING, IGNORED or FAILED. Idempotent; bad input fails it."""
@@ -59,8 +77,10 @@ class Worker:
         except PermanentError as problem:
             self.store.fail(key, str(problem))
             _LOG.warning("revision.failed", case=key.case, revision=key.revision, reason=str(problem))
+        except _MAY_PASS:
+            raise  # the engine tries again: disk full, database busy
         except Exception as bug:  # the worker's one catch-all: a bug fails its study, not the node
-            _LOG.exception("revision.bug", case=key.case, revision=key.revision)
+            _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
             words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
             self.store.fail(key, words)
         else:
@@ -71,12 +91,13 @@ class Worker:
         key = revision.key
         nifti = Path(revision.nifti_folder) if revision.nifti_folder else None
         case = Case({m.sop_uid: self.spool.path(m.path) for m in self.store.members(key)}, nifti)
-        identified = identify_case(case, self.settings.identify)
+        identified = identify_case(case, self.settings.input_rules)
         self.store.identified(key, identified.findings)
         if identified.nothing is not None:
             self.store.ignore(key, identified.nothing)
             return
-        if identified.input_digest and identified.input_digest == self.store.last_input_digest(key):
+        unchanged = identified.input_digest == self.store.last_input_digest(key)
+        if identified.input_digest and unchanged and revision.attempt == 1:  # a person's retry is run
             self.store.ignore(key, "what came late is not used: the results of the revision before stand")
             return
         folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
@@ -88,12 +109,12 @@ class Worker:
         names = [d.name for d in self.settings.destination]
         self.store.encoded(key, made, report, identified.input_digest, names)
 
-    def try_delivery(self, delivery_id: str) -> float | None:
-        """One try. Returns seconds until the next, or None once it is delivered or given up."""
+    def try_delivery(self, delivery_id: str) -> None:
+        """One try. The row says afterwards whether it arrived, is given up, or when the next try is due."""
         delivery = self.store.delivery(delivery_id)
-        if delivery.state in (DeliveryState.DELIVERED, DeliveryState.FAILED):
-            return None
-        self.store.sending(delivery)
+        if delivery.state not in UNDER_WAY:
+            return
+        tries = self.store.sending(delivery)
 
         def taken(file: Sendable, status: str) -> None:
             self.store.take(delivery, file.path, status)
@@ -104,21 +125,24 @@ class Worker:
             dispatch.send(destination, files, self.spool, self.settings.node, taken)
         except TemporaryError as problem:
             retry = destination.retry
-            tries = delivery.tries + 1
             if tries >= retry.max_attempts:
                 self.store.give_up(delivery, f"{problem} (given up after {tries} tries)")
-                return None
+                return
             pause_s = min(retry.longest_s, retry.first_s * 2.0 ** (tries - 1)) * random.uniform(0.8, 1.2)
             self.store.wait(delivery, str(problem), self.store.clock() + pause_s)
             _LOG.warning("delivery.waits", delivery=delivery_id, reason=str(problem), seconds=round(pause_s))
-            return pause_s
         except PermanentError as problem:
             self.store.give_up(delivery, str(problem))
             _LOG.warning("delivery.failed", delivery=delivery_id, reason=str(problem))
-            return None
-        self.store.delivered(delivery)
-        _LOG.info("delivery.delivered", delivery=delivery_id, files=len(files))
-        return None
+        except _MAY_PASS:
+            raise
+        except Exception as bug:
+            _LOG.error("delivery.bug", delivery=delivery_id, **log.place_of(bug))
+            words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
+            self.store.give_up(delivery, words)
+        else:
+            self.store.delivered(delivery)
+            _LOG.info("delivery.delivered", delivery=delivery_id, files=len(files))
 
 
 def _in_spool(made: Made, folder: str) -> Made:
@@ -134,14 +158,14 @@ def _the_worker() -> Worker:
     return _worker
 
 
-@DBOS.step()
+@DBOS.step(retries_allowed=True, interval_seconds=5.0, backoff_rate=2.0, max_attempts=8)
 def _resolve_step(case: str, revision: int) -> None:
     _the_worker().resolve(CaseKey(case, revision))
 
 
-@DBOS.step()
-def _delivery_step(delivery_id: str) -> float | None:
-    return _the_worker().try_delivery(delivery_id)
+@DBOS.step(retries_allowed=True, interval_seconds=5.0, backoff_rate=2.0, max_attempts=8)
+def _delivery_step(delivery_id: str) -> None:
+    _the_worker().try_delivery(delivery_id)
 
 
 @DBOS.workflow(name="resolve_study", max_recovery_attempts=_MAX_RECOVERIES)
@@ -149,16 +173,16 @@ def _resolve_study(case: str, revision: int) -> None:
     _resolve_step(case, revision)
 
 
-@DBOS.workflow(name="deliver", max_recovery_attempts=1000)
+@DBOS.workflow(name="deliver", max_recovery_attempts=_MAX_RECOVERIES)
 def _deliver(delivery_id: str) -> None:
-    pause_s: float | None = _delivery_step(delivery_id)
-    while pause_s is not None:
-        DBOS.sleep(pause_s)
-        pause_s = _delivery_step(delivery_id)
+    _delivery_step(delivery_id)
 
 
 def run(worker: Worker, stop: threading.Event) -> None:
-    """Launch the engine, take up what a killed worker left, and enqueue rows until ``stop`` is set."""
+    """Launch the engine, take up what a killed worker left, and enqueue rows until ``stop`` is set.
+
+    Raises BadConfiguration if another worker of this name runs on this machine, or has no name.
+    """
     global _worker
     _worker = worker
     rules = worker.settings.worker
@@ -166,27 +190,54 @@ def run(worker: Worker, stop: threading.Event) -> None:
         "name": "mrsi-sr-node",
         "system_database_url": worker.settings.storage.engine_url,
         "application_version": _WORKFLOW_VERSION,
-        "executor_id": rules.name or socket.gethostname(),
+        "executor_id": worker.name,
         "log_level": "WARNING",
         "notification_listener_polling_interval_sec": 0.5,
     }
-    DBOS(config=config)
-    DBOS.launch()
-    DBOS.register_queue(_RESOLVE, worker_concurrency=1, polling_interval_sec=0.5)
-    DBOS.register_queue(_DELIVER, worker_concurrency=rules.deliveries_at_once, polling_interval_sec=0.5)
-    try:
-        while not stop.is_set():
-            reconcile(worker.store)
-            stop.wait(_RECONCILE_S)
-    finally:
-        DBOS.destroy(workflow_completion_timeout_sec=20)
+    with _alone(worker, stop):
+        if stop.is_set():
+            return
+        DBOS(config=config)
+        DBOS.launch()
+        DBOS.register_queue(_RESOLVE, worker_concurrency=1, polling_interval_sec=0.5)
+        DBOS.register_queue(_DELIVER, worker_concurrency=rules.deliveries_at_once, polling_interval_sec=0.5)
+        try:
+            while not stop.is_set():
+                try:
+                    reconcile(worker.store)
+                except OperationalError:
+                    _LOG.warning("reconciler.waits", reason="the database does not answer")
+                stop.wait(_RECONCILE_S)
+        finally:
+            DBOS.destroy(workflow_completion_timeout_sec=20)
+
+
+@contextmanager
+def _alone(worker: Worker, stop: threading.Event) -> Iterator[None]:
+    """Hold the lock of the worker's name: two under one name would take each other's work for left over.
+
+    A predecessor that is still draining is waited for.
+    """
+    path = worker.spool.root / f"worker-{worker.name}.lock"
+    with path.open("w") as lock:
+        for _ in range(_PREDECESSOR_S):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if stop.wait(1.0):
+                    break
+            else:
+                break
+        else:
+            raise BadConfiguration(f"another worker runs as {worker.name!r}: give this one its own --name")
+        yield
 
 
 def reconcile(store: Store) -> None:
-    """Enqueue every QUEUED revision and PENDING delivery that has no live workflow; fail the stranded.
+    """Enqueue every row that is due and has no live workflow; fail what its workflow left stranded.
 
-    A row is stranded if it is still under way though its workflow has ended: the engine gave it up after
-    too many crashes.
+    A row is stranded if it is still under way though its workflow has ended: its worker died, or the
+    disk or the database refused, too often.
     """
     for revision in store.revisions_in(State.QUEUED, State.RESOLVING):
         key = revision.key
@@ -194,21 +245,23 @@ def reconcile(store: Store) -> None:
         if not _stranded(workflow_id):
             with SetWorkflowID(workflow_id):
                 DBOS.enqueue_workflow(_RESOLVE, _resolve_study, key.case, key.revision)
-        elif store.revision(key).state in (State.QUEUED, State.RESOLVING):
-            if revision.state is State.QUEUED:
+            continue
+        now = store.revision(key)
+        if now.attempt == revision.attempt and now.state in (State.QUEUED, State.RESOLVING):
+            if now.state is State.QUEUED:
                 store.start(key)
-            store.fail(
-                key, f"its worker died {_MAX_RECOVERIES} times at it: see the worker's log, then retry"
-            )
-    for delivery in store.deliveries_in(DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING):
-        workflow_id = f"deliver:{delivery.delivery_id}:{delivery.attempt}"
+            store.fail(key, _STRANDED)
+    for delivery in store.deliveries_due():
+        workflow_id = f"deliver:{delivery.delivery_id}:{delivery.attempt}:{delivery.tries}"
+        if delivery.state is DeliveryState.SENDING:  # the try under way was counted when it began
+            workflow_id = f"deliver:{delivery.delivery_id}:{delivery.attempt}:{delivery.tries - 1}"
         if not _stranded(workflow_id):
             with SetWorkflowID(workflow_id):
                 DBOS.enqueue_workflow(_DELIVER, _deliver, delivery.delivery_id)
-        elif store.delivery(delivery.delivery_id).state in _UNDER_WAY:
-            store.give_up(delivery, "its worker died too often at it: see the worker's log, then retry")
+        elif store.delivery(delivery.delivery_id) == delivery:
+            store.give_up(delivery, _STRANDED)
 
 
 def _stranded(workflow_id: str) -> bool:
     status = DBOS.get_workflow_status(workflow_id)
-    return status is not None and status.status in _DEAD
+    return status is not None and status.status in _ENDED

@@ -19,6 +19,7 @@ from .maps import (
     SuperResolved,
     SuperResolver,
     Uncertainty,
+    UnusableAcquisition,
     Volume,
 )
 from .metabolites import Contrast, Metabolite, Ratio, Unit
@@ -47,6 +48,7 @@ __all__ = [
     "SuperResolver",
     "Uncertainty",
     "Unit",
+    "UnusableAcquisition",
     "Volume",
     "load",
     "resample",

@@ -16,6 +16,10 @@ Volume = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
+class UnusableAcquisition(ValueError):
+    """Nothing in an acquisition can be super-resolved; the message says why, for people."""
+
+
 def _on_grid(values: NDArray[np.generic], grid: Grid, what: str) -> None:
     if values.shape != grid.shape:
         raise ValueError(f"{what}: values of shape {values.shape} are off their grid of {grid.shape}")

@@ -12,7 +12,16 @@ from . import anatomy, baselines, brain
 from .enlarge import Enlarge, Network
 from .findings import find_lesions, form_ratios
 from .grid import Shape
-from .maps import Acquisition, Mask, MetaboliteMap, Provenance, Quality, SuperResolved, SuperResolver
+from .maps import (
+    Acquisition,
+    Mask,
+    MetaboliteMap,
+    Provenance,
+    Quality,
+    SuperResolved,
+    SuperResolver,
+    UnusableAcquisition,
+)
 from .metabolites import USUAL_MMOL_PER_L, Contrast, Unit
 from .notes import Notes
 from .prepare import Prepared, prepare
@@ -179,5 +188,7 @@ def _prepared(
                     f"{usual.low:g} to {usual.high:g}; is the unit right?"
                 )
     if not done:
-        raise ValueError("no map has a voxel that passes quality control: there is nothing to super-resolve")
+        raise UnusableAcquisition(
+            "no map has a voxel that passes quality control: there is nothing to super-resolve"
+        )
     return done

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.config import IdentifyRules
-from dicom_node.series import Role, text_of, value_of
+from dicom_node.series import Role, numbers_of, text_of, value_of
 
 from .refuse import image_type
 
@@ -93,14 +93,14 @@ def voxel_mm(header: Dataset) -> tuple[float, ...]:
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(keyword) or ())[:1]:
             source = next(iter(group.get("PixelMeasuresSequence") or ()), source)
-    sizes = [float(v) for v in value_of(source, "PixelSpacing") or ()]
-    apart = value_of(source, "SpacingBetweenSlices") or value_of(source, "SliceThickness")
-    return (*sizes, abs(float(apart))) if apart else tuple(sizes)
+    sizes = numbers_of(source, "PixelSpacing")
+    apart = numbers_of(source, "SpacingBetweenSlices") or numbers_of(source, "SliceThickness")
+    return (*sizes, *(abs(v) for v in apart[:1]))
 
 
 def _milliseconds(header: Dataset, keyword: str) -> float | None:
     """Echo or inversion time in ms, of a classic header or of the first frame's functional groups."""
-    value = value_of(header, keyword)
+    values = numbers_of(header, keyword)
     enhanced = {
         "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
         "InversionTime": ("MRModifierSequence", "InversionTimes"),
@@ -108,7 +108,5 @@ def _milliseconds(header: Dataset, keyword: str) -> float | None:
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (header.get(groups) or ())[:1]:
             for item in group.get(enhanced[0]) or ():
-                value = value_of(item, enhanced[1]) or value
-    if value is None or value == "":
-        return None
-    return float(value if isinstance(value, (int, float, str)) else value[0])
+                values = numbers_of(item, enhanced[1]) or values
+    return values[0] if values else None

@@ -48,11 +48,15 @@ class Sendable:
 class DeliveryStore(Database):
     """Rows of deliveries."""
 
-    def deliveries_in(self, *states: DeliveryState) -> list[Delivery]:
-        """All deliveries in one of ``states``, oldest first."""
+    def deliveries_due(self) -> list[Delivery]:
+        """Deliveries to begin, under way, or whose next try is due; oldest first."""
+        state, due = t.deliveries.c.state, t.deliveries.c.next_try_at
+        waited = (state == DeliveryState.WAITING) & (due <= self.clock())
         with self._read() as tx:
             query = (
-                t.deliveries.select().where(t.deliveries.c.state.in_(states)).order_by(t.deliveries.c.since)
+                t.deliveries.select()
+                .where(state.in_((DeliveryState.PENDING, DeliveryState.SENDING)) | waited)
+                .order_by(t.deliveries.c.since)
             )
             return [_delivery(row) for row in tx.execute(query)]
 
@@ -100,9 +104,11 @@ class DeliveryStore(Database):
                     )
                 )
 
-    def sending(self, delivery: Delivery) -> None:
-        """A try begins."""
-        self._move(delivery, DeliveryState.SENDING, "", tries=t.deliveries.c.tries + 1, next_try_at=None)
+    def sending(self, delivery: Delivery) -> int:
+        """A try begins, or begins again after a crash; returns which try it is, counted from 1."""
+        tries = delivery.tries + (delivery.state is not DeliveryState.SENDING)
+        self._move(delivery, DeliveryState.SENDING, "", tries=tries, next_try_at=None)
+        return tries
 
     def wait(self, delivery: Delivery, because: str, next_try_at: float) -> None:
         """A try failed for a reason that may pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from dicom_node.study import State
 
@@ -107,7 +107,12 @@ class Overview(Database):
                 select(t.revisions.c.case_id)
                 .group_by(t.revisions.c.case_id)
                 .having(states == 0, func.max(t.revisions.c.since) < before)
-                .having(kept.where(t.studies.c.case_id == t.revisions.c.case_id).exists())
+                .having(
+                    or_(
+                        func.count(t.revisions.c.report) > 0,
+                        kept.where(t.studies.c.case_id == t.revisions.c.case_id).exists(),
+                    )
+                )
             )
             return [str(r.case_id) for r in rows]
 
@@ -124,6 +129,7 @@ class Overview(Database):
             )
             paths = [str(p) for p in tx.execute(select(t.instances.c.path).where(theirs)).scalars()]
             tx.execute(t.instances.delete().where(theirs))
+            tx.execute(t.revisions.update().where(t.revisions.c.case_id == case).values(report=None))
             for path in paths:
                 remove(path)
             return len(paths)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 from dicom_node.errors import UnsuitableInput
 from dicom_node.study import CaseKey, DeliveryState, Event, State
@@ -155,7 +155,7 @@ class RevisionStore(InstanceStore):
                     t.cases.c.case_id != row.case_id,
                     t.cases.c.created_at < row.created_at,
                     t.cases.c.patient_id == row.patient_id,
-                    t.cases.c.issuer == row.issuer,
+                    or_(t.cases.c.issuer == row.issuer, t.cases.c.issuer == "", row.issuer == ""),
                 )
                 .order_by(t.cases.c.created_at)
                 .limit(1)

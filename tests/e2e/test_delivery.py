@@ -61,9 +61,42 @@ def test_a_pacs_that_stays_away_is_given_up_visibly_and_may_be_retried(make_node
 
     done = node.cli("retry", delivery["delivery"])
     assert done.returncode == 0, done.stderr
-    node.wait_for(lambda s: delivery_to(s, "PACS")["tries"] >= 1)
+    node.wait_for(lambda s: delivery_to(s, "PACS")["state"] != "FAILED")
     again = node.wait_for_state("FAILED")
     assert delivery_to(again, "PACS")["tries"] == 2
+
+
+def test_a_pacs_that_stays_away_does_not_keep_results_from_others(make_node, tmp_path):
+    """Three studies: more deliveries wait for the dead PACS than are sent at once."""
+    slow = "{ max_attempts = 100, first_s = 30.0, longest_s = 60.0 }"
+    node = make_node(
+        destinations=dicom_destination(free_port(), retry=slow) + folder_destination(tmp_path / "out")
+    )
+    maps = [d for d in builders.study() if d.SeriesDescription in ("LCM tCho conc", "LCM tNAA conc")]
+    for n in range(3):
+        uids = {"StudyInstanceUID": f"2.25.9{n}", "FrameOfReferenceUID": f"2.25.8{n}", "PatientID": f"P{n}"}
+        builders.write(builders.renamed(maps, f"study {n}", **uids), tmp_path / f"study{n}")
+        dcmsend(node.port, [tmp_path / f"study{n}"])
+
+    def all_in_the_folder(status):
+        states = [d for c in status["cases"] for r in c["revisions"] for d in r["deliveries"]]
+        return [d["state"] for d in states if d["destination"] == "results"] == ["DELIVERED"] * 3
+
+    status = node.wait_for(all_in_the_folder)
+    waiting = [
+        d["state"]
+        for c in status["cases"]
+        for d in c["revisions"][0]["deliveries"]
+        if d["destination"] == "PACS"
+    ]
+    assert waiting == ["WAITING"] * 3
+
+
+def test_a_second_worker_of_one_name_is_refused(make_node, tmp_path):
+    node = make_node()
+    done = node.cli("work", "--name", "worker-under-test")
+    assert done.returncode == 2
+    assert "give this one its own --name" in done.stderr
 
 
 def test_a_late_instance_opens_a_new_revision_and_an_unused_one_changes_nothing(make_node, tmp_path):

@@ -148,7 +148,7 @@ def test_a_folder_gets_whole_files_under_a_name_without_a_patient(tmp_path, file
     assert taken == [(f.name, "written") for f in files]
     written = sorted(p for p in folder.rglob("*") if p.is_file())
     assert [p.relative_to(folder).parts for p in written] == [
-        ("case-000-1-1", "dicom", f"{n:04d}.dcm") for n in range(4)
+        ("case-0001-1-1", "dicom", f"{n:04d}.dcm") for n in range(4)
     ]
     assert pydicom.dcmread(written[0]).SOPInstanceUID == files[0].sop_uid
 

@@ -88,3 +88,15 @@ def test_what_a_killed_process_left_half_written_is_swept_after_a_day(intake):
     os.utime(left, (left.stat().st_mtime - 2 * DAY,) * 2)
     assert clean_once(intake.store, intake.spool, RULES) == 1
     assert not left.exists()
+
+
+def test_a_nifti_case_leaves_its_results_behind_too(intake, clock):
+    key = intake.store.open_nifti_case("/w/processing/S1", "S1")
+    intake.store.start(key)
+    folder = intake.spool.result_folder(key.case, key.revision, 1)
+    (folder / "result").write_text("x")
+    intake.store.encoded(key, [], "out/report.json", "", [])
+    clock.now += 31 * DAY
+    clean_once(intake.store, intake.spool, RULES)
+    assert not files_in(intake.spool.root / "out")
+    assert intake.store.removable(before=clock.now) == []

@@ -17,7 +17,7 @@ from dicom_node.errors import BadConfiguration, OutOfSpace
 from dicom_node.intake import Intake
 from dicom_node.spool import Spool
 from dicom_node.store import Finding
-from dicom_node.study import CaseKey, DeliveryState, Event, State
+from dicom_node.study import CaseKey, Event, State
 from dicom_node.watch import Watcher
 from tests.doors import OTHER_STUDY, STUDY, as_file, mr_slice, open_intake
 
@@ -285,7 +285,7 @@ def test_a_case_whose_results_were_not_delivered_says_so_in_its_report(
     folder = intake.spool.result_folder(key.case, 1, 1)
     (folder / "report.json").write_text(json.dumps({"state": "DONE", "method": "bicubic"}))
     intake.store.encoded(key, [], intake.spool.relative(folder / "report.json"), "digest", ["PACS"])
-    (delivery,) = intake.store.deliveries_in(DeliveryState.PENDING)
+    (delivery,) = intake.store.deliveries_due()
     intake.store.give_up(delivery, "rejected")
     watcher.scan()
     failed = report(inbox / "failed" / "S1")

@@ -228,16 +228,25 @@ def _volume(path: Path) -> NDArray[np.float32]:
     return np.asarray(image.get_fdata(dtype=np.float32))[::-1, ::-1].transpose(2, 1, 0)
 
 
+def _volume_at(path: Path, threshold: float) -> float:
+    """mL of a true map at or above ``threshold``: what a perfect result would measure by the same rule."""
+    image: Any = nibabel.load(path)
+    voxel_ml = float(np.prod(image.header.get_zooms()[:3])) / 1000
+    return float((np.asarray(image.dataobj) >= threshold).sum()) * voxel_ml
+
+
 def _print(
     folder: Path, report: dict[str, Any], case: dict[str, Any], held: dict[str, int] | None, seconds: float
 ) -> None:
-    truth = json.loads((folder / "case" / "truth" / "lesions.json").read_text())
-    table = Table("map", "volume (mL)", "true volume (mL)", "mean", "max", "rule", title="Metabolic lesion")
+    truth = folder / "case" / "truth"
+    table = Table(
+        "map", "volume (mL)", "of the true map (mL)", "mean", "max", "rule", title="Metabolic lesion"
+    )
     for name, lesion in report["lesions"].items():
         table.add_row(
             name,
             f"{lesion['volume_ml']:.1f}",
-            f"{truth[name]:.1f}" if name in truth else "",
+            f"{_volume_at(truth / f'{name}.nii.gz', lesion['threshold']):.1f}",
             f"{lesion['mean']:.2f}",
             f"{lesion['max']:.2f}",
             lesion["rule"],

@@ -70,5 +70,9 @@ def place(acquisition: Acquisition, grid: Grid, near: Mask) -> Placed:
             continue
         if share < 0.95:
             warnings.append(f"{contrast} covers {share:.0%} of the brain only")
-        images.append(AnatomicalImage(contrast, resample(image.values, source, grid), grid))
+        placed = resample(image.values, source, grid)
+        if not np.ptp(placed) > 0:
+            warnings.append(f"{contrast} is left out: it shows nothing where the maps are")
+            continue
+        images.append(AnatomicalImage(contrast, placed, grid))
     return Placed(tuple(images), "; ".join(words) or None, tuple(warnings))

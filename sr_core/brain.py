@@ -81,7 +81,7 @@ def brain_lr(acquisition: Acquisition) -> Mask:
 
 
 def brain_sr(lr: Mask, factor: Shape, t1: AnatomicalImage | None = None, grid: Grid | None = None) -> Mask:
-    """The LR mask on the super-resolved grid, its outline smooth; LR brain voxels stay brain.
+    """The LR mask on the super-resolved grid, its outline smooth.
 
     If ``t1`` (resampled on ``grid``) is skull-stripped, its outline, finer than the maps', is used
     within one LR voxel of theirs.

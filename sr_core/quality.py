@@ -15,11 +15,12 @@ from .settings import Settings
 NOT_DETECTED_PERCENT = 999.0  # LCModel's and others' "no such peak"
 
 # A detected 2HG or Gln is rejected if its absolute CRLB is this many times the map's median one, and
-# its relative CRLB is beyond its limit too: what is high and surely fitted is never rejected.
+# its relative CRLB is beyond its limit too: absolute CRLB alone would delete a tumour's surest voxels.
 _ABSOLUTE_TIMES = 4.0
-# A spike stands this many noise SDs above its neighbours' median, and this many times their maximum.
+# A spike stands this many noise SDs above its neighbours' median, and this many times their second
+# highest: the highest may be a spike itself. Two voxels are less than the smallest lesion reported.
 _SPIKE_SD = 10.0
-_SPIKE_TIMES = 3.0
+_SPIKE_TIMES = 2.0
 # On brain maps the high-pass filter reads edges as noise too (1.2 to 2.3 times the true SD, simulated
 # studies of 46 × 46 × 32): half of what it says is the floor under CRLB.
 _NOISE_FLOOR = 0.5
@@ -47,15 +48,17 @@ class Screened:
 
 
 def _spikes(values: Volume, candidates: Mask, sigma: Volume) -> Mask:
-    """Single voxels that stand out of their 26 neighbours as no point-spread function lets them."""
+    """One or two voxels that stand out of their 26 neighbours as no point-spread function lets them."""
     ring = np.ones([3 if n >= 3 else 1 for n in values.shape], dtype=bool)
     ring[tuple(n // 2 for n in ring.shape)] = False
     if not ring.any():
         return np.zeros(values.shape, dtype=bool)
     v = np.where(candidates, values, 0.0)
-    highest = ndimage.maximum_filter(v, footprint=ring, mode="constant")
+    high = ndimage.rank_filter(v, -2, footprint=ring, mode="constant")
     typical = ndimage.median_filter(v, footprint=ring, mode="nearest")
-    return np.asarray(candidates & (v > _SPIKE_TIMES * highest) & (v - typical > _SPIKE_SD * sigma))
+    # CRLB in % of a spike's own value makes its σ as wrong as the value is.
+    around = np.minimum(sigma, ndimage.median_filter(sigma, footprint=ring, mode="nearest"))
+    return np.asarray(candidates & (v > _SPIKE_TIMES * high) & (v - typical > _SPIKE_SD * around))
 
 
 def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Settings) -> Screened:
@@ -69,7 +72,11 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
     absolute = m.metabolite in BY_ABSOLUTE_CRLB
     finite = np.isfinite(m.values)
     values = np.where(finite, m.values, 0.0).astype(np.float32)
-    crlb = None if m.crlb_percent is None else np.nan_to_num(m.crlb_percent, nan=NOT_DETECTED_PERCENT)
+    crlb = (
+        None
+        if m.crlb_percent is None
+        else np.nan_to_num(m.crlb_percent, nan=NOT_DETECTED_PERCENT, posinf=NOT_DETECTED_PERCENT)
+    )
     absent = finite & (values == 0)
     if crlb is not None:
         absent |= finite & ((crlb <= 0) | (crlb >= NOT_DETECTED_PERCENT))
@@ -113,10 +120,7 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
             )
     for mask in found.values():
         bad |= mask
-    candidates = brain & ~bad
-    if absolute and crlb is not None:
-        candidates &= ~(~absent & (crlb <= settings.crlb_max_percent))  # the fit vouches for these
-    found["spike"] = _spikes(values, candidates, sigma)
+    found["spike"] = _spikes(values, brain & ~bad, sigma)
     bad |= found["spike"]
 
     rejected = bad & brain

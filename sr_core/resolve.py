@@ -103,10 +103,11 @@ class _Resolver:
         with notes.timed("ratios"):
             formed = form_ratios(prepared, maps, enlarge, brain_lr, settings, notes)
         with notes.timed("uncertainty"):
-            measured = acquired or acquisition.grid.shape
+            measured = _fitting(acquisition.acquired_matrix, acquisition.grid.shape) or acquisition.grid.shape
             doubt = tuple(null_space_share(m, measured, inside) for m in maps)
+        measured_sr = np.asarray(baselines.nearest(brain_lr, factor) & inside)
         with notes.timed("lesion"):
-            lesions = find_lesions(prepared, maps, formed, placed, inside, brain_lr, settings, notes)
+            lesions = find_lesions(prepared, maps, formed, placed, measured_sr, brain_lr, settings, notes)
         repaired = np.any([p.quality.rejected for p in prepared], axis=0)
         return SuperResolved(
             grid=grid,
@@ -119,7 +120,7 @@ class _Resolver:
             quality=Quality(
                 brain_lr,
                 tuple(p.quality for p in prepared),
-                np.asarray(baselines.nearest(repaired, factor) & inside),
+                np.asarray((baselines.nearest(repaired, factor) | ~measured_sr) & inside),
             ),
             provenance=Provenance(
                 method_requested=str(self.method),
@@ -159,10 +160,17 @@ def _acquired(acquisition: Acquisition, method: Method, notes: Notes) -> Shape |
             "zero-filled; a site rule can state it"
         )
         return None
-    if any(a > n for a, n in zip(matrix, acquisition.grid.shape, strict=True)) or min(matrix) < 1:
+    if _fitting(matrix, acquisition.grid.shape) is None:
         notes.warnings.append(
             f"+dc is off: the acquired matrix is given as {matrix}, the maps have {acquisition.grid.shape}"
         )
+        return None
+    return matrix
+
+
+def _fitting(matrix: Shape | None, shape: Shape) -> Shape | None:
+    """``matrix`` if it is one that maps of ``shape`` can have been measured with."""
+    if matrix is None or min(matrix) < 1 or any(a > n for a, n in zip(matrix, shape, strict=True)):
         return None
     return matrix
 

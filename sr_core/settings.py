@@ -54,7 +54,7 @@ class Settings:
     snr_min: float = 4.0
     linewidth_max_ppm: float = 0.1
     ratios: Literal["after", "before"] = "after"
-    ratio_floor_k: float = 2.0
+    ratio_floor_k: float = 4.0
     tcn_times: float = 2.0
     hgg_k_sd: float = 3.0
     hg2_min: float = 1.0

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
+from dicom_node.store import Store
 
 DCMSEND = shutil.which("dcmsend", path="/usr/bin")
 
@@ -120,15 +121,15 @@ name = "worker-under-test"
         wait_for_port(self.port, self._process)
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 120) -> dict[str, Any]:
-        """The first status for which ``condition`` holds."""
+        """Wait until ``condition`` holds in the store; returns what the command line says then."""
+        store = Store(f"sqlite:///{self.folder / 'data' / 'node.sqlite'}")
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            now = self.status()
-            if condition(now):
-                return now
-            time.sleep(0.2)
+            if condition(store.status()):
+                return self.status()
+            time.sleep(0.1)
         log = (self.folder / "node.log").read_text()[-4000:]
-        raise AssertionError(f"not reached in {limit_s} s: {json.dumps(now, indent=1)}\n{log}")
+        raise AssertionError(f"not reached in {limit_s} s: {json.dumps(self.status(), indent=1)}\n{log}")
 
     def wait_for_state(self, *states: str, limit_s: float = 120) -> dict[str, Any]:
         """Wait until every case's newest revision is in one of ``states``; returns the status."""

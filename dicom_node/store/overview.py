@@ -84,6 +84,7 @@ class Overview(Database):
                 "delivery": d.delivery_id,
                 "destination": d.destination,
                 "state": d.state,
+                "attempt": d.attempt,
                 "tries": d.tries,
                 "taken": d.taken,
                 "reason": d.reason,

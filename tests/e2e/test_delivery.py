@@ -61,8 +61,9 @@ def test_a_pacs_that_stays_away_is_given_up_visibly_and_may_be_retried(make_node
 
     done = node.cli("retry", delivery["delivery"])
     assert done.returncode == 0, done.stderr
-    node.wait_for(lambda s: delivery_to(s, "PACS")["state"] != "FAILED")
-    again = node.wait_for_state("FAILED")
+    again = node.wait_for(
+        lambda s: [delivery_to(s, "PACS")[k] for k in ("attempt", "state")] == [2, "FAILED"]
+    )
     assert delivery_to(again, "PACS")["tries"] == 2
 
 

@@ -101,7 +101,7 @@ def work(
 
     settings = _settings(config_file)
     if name:
-        settings = settings.model_copy(update={"worker": settings.worker.model_copy(update={"name": name})})
+        settings = config.with_worker_name(settings, name)
     run(settings, _until_told())
 
 

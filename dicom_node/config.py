@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -16,8 +17,6 @@ from pydantic_settings import (
 )
 
 from .errors import BadConfiguration
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]+$")]
 Matrix = tuple[int, int, int]
@@ -38,6 +37,13 @@ def _compiles(pattern: str) -> str:
 Pattern = Annotated[str, Field(min_length=1)]
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class NodeRules(_Table):
     """Who we are and who may talk to us."""
 
@@ -55,7 +61,7 @@ class NodeRules(_Table):
 
     @model_validator(mode="after")
     def _strangers_stay_out(self) -> NodeRules:
-        if not self.allowed_callers and self.host not in LOOPBACK:
+        if not self.allowed_callers and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} is reachable from the network: list the calling AE titles that may "
                 "send in allowed_callers, or set host to 127.0.0.1"
@@ -213,9 +219,9 @@ class RetentionRules(_Table):
 
 
 class WorkerRules(_Table):
-    """``name`` is unique per worker and stable across restarts; empty means this host's name."""
+    """``name`` is unique per worker and stable across restarts; a shared database demands one."""
 
-    name: str = ""
+    name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
     deliveries_at_once: int = Field(2, ge=1)
 
 
@@ -311,6 +317,15 @@ def load(path: Path | None) -> Settings:
             os.environ.pop(_CONFIG_VARIABLE, None)
         else:
             os.environ[_CONFIG_VARIABLE] = before
+
+
+def with_worker_name(settings: Settings, name: str) -> Settings:
+    """``settings`` for a worker of another name. Raises BadConfiguration if it is not one."""
+    try:
+        rules = WorkerRules(name=name, deliveries_at_once=settings.worker.deliveries_at_once)
+    except ValidationError as e:
+        raise BadConfiguration(f"--name {name!r}: letters, digits, '_', '.' and '-', at most 32") from e
+    return settings.model_copy(update={"worker": rules})
 
 
 def as_table(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 import threading
 import time
@@ -111,17 +110,9 @@ class _Node(AE):
 
 
 class Listener:
-    """The DIMSE server of the node.
-
-    Raises BadConfiguration if it would take studies from anybody on the network.
-    """
+    """The DIMSE server of the node."""
 
     def __init__(self, rules: NodeRules, intake: Intake) -> None:
-        if not rules.allowed_callers and not _is_loopback(rules.host):
-            raise BadConfiguration(
-                f"node.host is {rules.host}, so that others can reach the node, but node.allowed_callers is "
-                "empty: list the AE titles that may send, or set node.host to 127.0.0.1"
-            )
         self._rules = rules
         self._intake = intake
         self._ae = _node(rules)
@@ -243,13 +234,6 @@ def _status(status: int, words: str = "") -> Dataset:
     if words:
         answer.ErrorComment = words
     return answer
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _node(rules: NodeRules) -> AE:

@@ -118,7 +118,7 @@ def _the_source_is_where_it_was(study, objects) -> None:
     assert measured > 0.99, measured
     for axis_flipped in (np.s_[::-1], np.s_[:, ::-1], np.s_[:, :, ::-1]):
         turned = [volume_points(values[axis_flipped], affine, p) for p in asked]
-        assert np.corrcoef(np.concatenate(turned), np.concatenate(wanted))[0, 1] < measured - 0.05
+        assert np.corrcoef(np.concatenate(turned), np.concatenate(wanted))[0, 1] < 0.98
 
 
 def _readers_agree(objects, tmp_path: Path) -> None:

@@ -438,13 +438,6 @@ def test_stopping_does_not_wait_for_ever(start: Callable[..., Running]) -> None:
         assert peer.is_aborted
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "scanner-net.example"])
-def test_open_to_the_network_without_a_list_of_callers_is_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(BadConfiguration, match=r"node\.allowed_callers"):
-        Listener(NodeRules(host=host), open_intake(tmp_path))
-    Listener(NodeRules(host=host, allowed_callers=("SCANNER",)), open_intake(tmp_path))
-
-
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listener = Listener(NodeRules(port=other.getsockname()[1]), open_intake(tmp_path))

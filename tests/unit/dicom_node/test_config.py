@@ -101,3 +101,34 @@ def test_a_shared_database_is_taken_as_written() -> None:
     rules = StorageRules(database="postgresql+psycopg://node@db/node")
     assert rules.database_url == "postgresql+psycopg://node@db/node"
     assert rules.engine_url.startswith("sqlite:///")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "scanner-net.example"])
+def test_open_to_the_network_without_a_list_of_callers_is_refused(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f'[node]\nhost = "{host}"\n')
+    with pytest.raises(BadConfiguration, match="allowed_callers"):
+        load(path)
+    path.write_text(f'[node]\nhost = "{host}"\nallowed_callers = ["SCANNER"]\n')
+    assert load(path).node.host == host
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ('[resolve]\nmethod = "unet+magic"\n', "method"),
+        ("[resolve]\nfactor = [0, 4, 4]\n", "factor"),
+        ('[identify]\nnot_anatomy = "("\n', "not_anatomy"),
+        ('[worker]\nname = "a/b"\n', "name"),
+    ],
+)
+def test_an_impossible_value_is_named(tmp_path: Path, table: str, key: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(table)
+    with pytest.raises(BadConfiguration, match=key):
+        load(path)
+
+
+def test_our_results_are_known_by_the_name_they_are_made_under() -> None:
+    rules = Settings(output={"model_name": "SITE-SR"}).input_rules
+    assert rules.our_models == ("MRSI-SR", "SITE-SR")

@@ -276,7 +276,7 @@ def process(
 
     Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
     """
-    from .process import findings_as_table, identify_case, make_results, open_folder
+    from .process import identify_case, make_results, open_folder
 
     settings = _settings(config_file)
     if method:
@@ -288,8 +288,8 @@ def process(
     files = open_folder(case)
     identified = identify_case(files, settings.input_rules)
     if identified.nothing is not None:
-        for f in findings_as_table(identified.findings):
-            _err.print(f"  {f['description'] or f['uid']}: {f['role']}: {f['reason']}")
+        for f in identified.findings:
+            _err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
         raise UnsuitableInput(identified.nothing)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:

@@ -202,7 +202,7 @@ def _report(
             }
             for lesion in result.lesion
         },
-        "series": findings_as_table(identified.findings),
+        "series": [f.as_row() for f in identified.findings],
         "rejected_fraction": result.quality.rejected_fraction,
         "inpainted_fraction": result.quality.inpainted_fraction,
         "rejected_because": {str(q.metabolite): dict(q.reasons) for q in result.quality.maps},
@@ -219,11 +219,3 @@ def _report(
             **{p: importlib.metadata.version(p) for p in ("torch", "highdicom", "pydicom", "numpy")},
         },
     }
-
-
-def findings_as_table(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """Findings as report.json and ``status`` spell them."""
-    return [
-        {"uid": f.series_uid, "description": f.description, "role": f.role, "reason": f.reason}
-        for f in findings
-    ]

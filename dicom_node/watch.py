@@ -224,10 +224,7 @@ class Watcher:
     def _report(self, key: CaseKey) -> dict[str, object]:
         """What the worker reported, if it came that far, under the state that the revision ended in."""
         revision = self._store.revision(key)
-        series = [
-            {"uid": f.series_uid, "description": f.description, "role": f.role, "reason": f.reason}
-            for f in self._store.findings(key)
-        ]
+        series = [f.as_row() for f in self._store.findings(key)]
         made: dict[str, object] = {"series": series}
         report = self._store.report_of(key)
         if report is not None and self._intake.spool.path(report).is_file():

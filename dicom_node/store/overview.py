@@ -11,6 +11,7 @@ from dicom_node.study import State
 
 from . import tables as t
 from .base import Database
+from .revisions import Finding
 
 
 class Overview(Database):
@@ -66,10 +67,7 @@ class Overview(Database):
 
     def _series(self, tx: Connection, case: str, revision: int) -> list[dict[str, str]]:
         query = t.series.select().where(t.series.c.case_id == case, t.series.c.revision == revision)
-        return [
-            {"uid": s.series_uid, "description": s.description, "role": s.role, "reason": s.reason}
-            for s in tx.execute(query)
-        ]
+        return [Finding(s.series_uid, s.description, s.role, s.reason).as_row() for s in tx.execute(query)]
 
     def _deliveries(self, tx: Connection, case: str, revision: int) -> list[dict[str, Any]]:
         query = (

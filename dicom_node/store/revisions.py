@@ -47,6 +47,15 @@ class Finding:
     role: str
     reason: str
 
+    def as_row(self) -> dict[str, str]:
+        """As report.json and ``status`` spell it."""
+        return {
+            "uid": self.series_uid,
+            "description": self.description,
+            "role": self.role,
+            "reason": self.reason,
+        }
+
 
 @dataclass(frozen=True)
 class Made:

@@ -121,12 +121,16 @@ name = "worker-under-test"
         wait_for_port(self.port, self._process)
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 120) -> dict[str, Any]:
-        """Wait until ``condition`` holds in the store; returns what the command line says then."""
+        """Wait until ``condition`` holds in the store; returns the very status it held for.
+
+        A second look would come later, when a quick retry may already have moved the delivery on.
+        """
         store = Store(f"sqlite:///{self.folder / 'data' / 'node.sqlite'}")
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            if condition(store.status()):
-                return self.status()
+            status = store.status()
+            if condition(status):
+                return status
             time.sleep(0.1)
         log = (self.folder / "node.log").read_text()[-4000:]
         raise AssertionError(f"not reached in {limit_s} s: {json.dumps(self.status(), indent=1)}\n{log}")

@@ -30,10 +30,8 @@ def test_a_pacs_that_comes_back_gets_everything_once(make_node, tmp_path):
 
     def waits(status):
         r = status["cases"][0]["revisions"][0] if status["cases"] else {"deliveries": []}
-        return {d["destination"]: d["state"] for d in r["deliveries"]} == {
-            "PACS": "WAITING",
-            "results": "DELIVERED",
-        }
+        states = {d["destination"]: d["state"] for d in r["deliveries"]}
+        return states == {"PACS": "WAITING", "results": "DELIVERED"}
 
     status = node.wait_for(waits)
     assert "is it running" in delivery_to(status, "PACS")["reason"]

@@ -111,6 +111,7 @@ class SiteRule(_Table):
     units: dict[str, str] = {}
     value_order: tuple[Literal["rwvm", "rescale", "stored"], ...] = ("rwvm", "rescale", "stored")
     acquired_matrix: Matrix | Literal["as_exported"] | None = None
+    psf: Literal["none", "hamming"] = "none"
 
     @field_validator("maps")
     @classmethod
@@ -147,6 +148,21 @@ class IdentifyRules(_Table):
 Factor = Annotated[int, Field(ge=1, le=8)]
 
 
+class FnlmRules(_Table):
+    """Feature non-local means; the names are those of sr_core.fnlm.Fnlm, which says what they do."""
+
+    mode: Literal["single", "boxmean", "dc", "joint"] = "joint"
+    guide: Literal["flair", "t1", "both"] = "flair"
+    window: Literal["3d", "2d"] = "3d"
+    radius: float = Field(3.3, ge=1, le=16)
+    kept: int = Field(56, ge=1, le=1000)
+    h: float = Field(0.10, gt=0)
+    hx: float = Field(0.15, gt=0)
+    passes: int = Field(10, ge=1, le=100)
+    refresh: int = Field(3, ge=1)
+    log: bool = False
+
+
 class ResolveRules(_Table):
     """How maps are super-resolved; the names are those of sr_core.Settings."""
 
@@ -154,14 +170,18 @@ class ResolveRules(_Table):
     model_dir: Path | None = None
     factor: tuple[Factor, Factor, Factor] = (4, 4, 4)
     crlb_max_percent: float = Field(20.0, gt=0)
+    crlb_max_percent_of: dict[str, Annotated[float, Field(gt=0)]] = {}
     snr_min: float = Field(4.0, ge=0)
     linewidth_max_ppm: float = Field(0.1, gt=0)
+    motion: Literal["ignore", "warn", "correct"] = "correct"
     ratios: Literal["after", "before"] = "after"
+    ratio_floor_k: float = Field(4.0, ge=0)
     naa_as_tnaa: bool = False
     tcn_times: float = Field(2.0, gt=1)
     hgg_k_sd: float = Field(3.0, gt=0)
     hg2_min: float = Field(1.0, gt=0)
     min_volume_ml: float = Field(0.5, ge=0)
+    fnlm: FnlmRules = FnlmRules()
 
 
 class OutputRules(_Table):

@@ -51,6 +51,7 @@ class CaseFile(BaseModel):
 
     ``unit``: "mmol/L", "mmol/kg" or "arbitrary". ``acquired_matrix``: measured k-space as [slices,
     rows, columns] of the maps as we index them (slices: the last stored axis), or "as_exported".
+    ``psf``: the filter on k-space, "none" or "hamming".
     ``imaging_frequency_mhz`` turns a linewidth in Hz into ppm.
     """
 
@@ -62,6 +63,7 @@ class CaseFile(BaseModel):
     accession_number: str = Field("", max_length=16)
     unit: Literal["mmol/L", "mmol/kg", "arbitrary"] = "arbitrary"
     acquired_matrix: tuple[int, int, int] | Literal["as_exported"] | None = None
+    psf: Literal["none", "hamming"] = "none"
     crlb: Literal["percent", "absolute"] = "percent"
     linewidth: Literal["ppm", "Hz"] = "ppm"
     imaging_frequency_mhz: float | None = Field(None, gt=0)
@@ -152,6 +154,7 @@ def read_case(folder: Path) -> SourceStudy:
             linewidth_ppm=_in_ppm(width, stated, warnings),
             brain_mask=None if mask is None else _mask(mask),
             acquired_matrix=_matrix(stated, grid),
+            psf=stated.psf,
         ),
         header=header,
         warnings=tuple(warnings),

@@ -139,11 +139,12 @@ def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> Sou
 
 
 def _resolver(rules: ResolveRules) -> sr_core.SuperResolver:
-    chosen = rules.model_dump(exclude={"method", "model_dir"})
+    chosen = rules.model_dump(exclude={"method", "model_dir", "fnlm"})
     try:
-        return sr_core.load(rules.model_dir, rules.method, sr_core.Settings(**chosen))
+        settings = sr_core.Settings(**chosen, fnlm=sr_core.Fnlm(**rules.fnlm.model_dump()))
+        return sr_core.load(rules.model_dir, rules.method, settings)
     except ValueError as e:
-        raise BadConfiguration(f"[resolve] method = {rules.method!r}: {e}") from e
+        raise BadConfiguration(f"[resolve]: {e}") from e
 
 
 def _nothing(series: Sequence[IdentifiedSeries]) -> str | None:

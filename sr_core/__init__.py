@@ -4,6 +4,7 @@ The front door. Knows no DICOM, network, database or clock; importing it imports
 """
 
 from .align import resample
+from .fnlm import Fnlm
 from .grid import Affine, Grid, Shape
 from .maps import (
     Acquisition,
@@ -31,6 +32,7 @@ __all__ = [
     "Affine",
     "AnatomicalImage",
     "Contrast",
+    "Fnlm",
     "Grid",
     "Lesion",
     "MapQuality",

@@ -13,8 +13,11 @@ from scipy import ndimage
 
 from . import kspace
 from .grid import Shape
-from .kspace import Psf
+from .kspace import Part, Psf
 from .maps import Mask, Volume
+
+# Of a filter's weights, squared: less than that is not divided by (a Hamming window ends at 0.08² = 0.006).
+_DAMPING = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,21 +69,23 @@ def measurement(
     )
 
 
-def residual(x: Volume, m: Measurement) -> Volume:
-    """y − A x on the acquired matrix."""
+def residual(x: Volume, m: Measurement, part: Part | None = None) -> Volume:
+    """y − A x on the acquired matrix. With ``part``, ``x`` is that box of a volume zero elsewhere."""
     lr = m.values.shape
-    return np.asarray(m.values - kspace.forward(x, (lr[0], lr[1], lr[2]), m.psf), dtype=np.float32)
+    seen = kspace.forward(x, (lr[0], lr[1], lr[2]), m.psf, part)
+    return np.asarray(m.values - seen, dtype=np.float32)
 
 
-def correct(x: Volume, m: Measurement) -> Volume:
-    """``x`` (float32, HR) brought into agreement with ``m``.
+def correction(x: Volume, m: Measurement, part: Part | None = None) -> Volume:
+    """What brings ``x`` (float32, HR, or its ``part``) into agreement with ``m``.
 
     Minimises Σ wᵢ (A z − y)ᵢ² + Σ (A z − A x)ᵢ² / vᵢ over z = x + A⁺d, with wᵢ = 1/σᵢ² where trusted
     and 0 elsewhere; as A A⁺ = 1 the minimiser is dᵢ = vᵢ / (vᵢ + σᵢ²) · (y − A x)ᵢ. vᵢ, how far off x
     may be, is what the residual shows around voxel i (3 × 3 × 3) beyond noise: noise is not fitted, a
-    lesion that x lost is brought back. ``hard`` gives A z = y.
+    lesion that x lost is brought back. An acquisition's filter is undone with damping, so that noise
+    does not grow where it let little through; repeated corrections undo more. ``hard`` gives A z = y.
     """
-    r = residual(x, m)
+    r = residual(x, m, part)
     if not m.hard:
         width = [3 if n >= 3 else 1 for n in r.shape]
         seen = m.trusted.astype(np.float32)
@@ -88,7 +93,14 @@ def correct(x: Volume, m: Measurement) -> Volume:
         excess = ndimage.uniform_filter(seen * (r**2 - m.variance), width, mode="constant") / share
         off = np.maximum(excess, 0.0)
         r = np.where(m.trusted, r * off / np.maximum(off + m.variance, np.finfo(np.float32).tiny), 0.0)
-    return x + kspace.pinv(r.astype(x.dtype), (x.shape[0], x.shape[1], x.shape[2]), m.psf)
+    whole = (x.shape[0], x.shape[1], x.shape[2])
+    damping = 0.0 if m.hard else _DAMPING
+    return np.asarray(kspace.pinv(r.astype(x.dtype), part or whole, m.psf, damping), dtype=x.dtype)
+
+
+def correct(x: Volume, m: Measurement) -> Volume:
+    """``x`` (float32, HR) brought into agreement with ``m``: x + ``correction``."""
+    return x + correction(x, m)
 
 
 def feasible(x: Volume, brain: Mask) -> Volume:
@@ -98,9 +110,14 @@ def feasible(x: Volume, brain: Mask) -> Volume:
 
 def alternate(x: Volume, m: Measurement, brain: Mask, passes: int = 4) -> Volume:
     """``passes`` of ``correct`` and ``feasible`` in turn; feasibility has the last word."""
+    part = Part.around(brain)
+    inside = brain[part.box]
+    box = feasible(x[part.box], inside)
     for _ in range(passes):
-        x = feasible(correct(x, m), brain)
-    return x
+        box = feasible(box + correction(box, m, part), inside)
+    out = np.zeros(x.shape, dtype=np.float32)
+    out[part.box] = box
+    return out
 
 
 def null_space(x: Volume, acquired: Shape, psf: Psf | None = None) -> Volume:

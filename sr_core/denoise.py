@@ -5,12 +5,11 @@ Quantified maps carry Gaussian noise, not Rician: nothing is corrected for a bia
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 from scipy import ndimage
 
 from .maps import Mask, Volume
+from .nlm import Kernel, box, nlm_pass
 
 _SD_PER_MAD = 1.4826  # of a Gaussian
 _SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0])
@@ -41,29 +40,6 @@ def noise_sd(values: Volume, mask: Mask) -> float:
     return float(_SD_PER_MAD * np.median(np.abs(r - np.median(r))) / gain)
 
 
-def _half_window(radius: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """One of each pair ±offset, the centre left out."""
-    return [o for o in product(*(range(-r, r + 1) for r in radius)) if o > (0,) * len(radius)]
-
-
-def _overlap(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The voxels that have a neighbour at ``offset``, and those neighbours."""
-    here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(shape, offset, strict=True))
-    there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(shape, offset, strict=True))
-    return here, there
-
-
-def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
-    """The smallest box around ``mask``, widened by ``margin`` voxels. Raises ValueError if empty."""
-    if not mask.any():
-        raise ValueError("an empty mask has no bounding box")
-    box = []
-    for axis in range(mask.ndim):
-        at = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(max(0, int(at[0]) - margin), min(mask.shape[axis], int(at[-1]) + 1 + margin)))
-    return tuple(box)
-
-
 def nlm(values: Volume, sigma: Volume, mask: Mask, search: int = 3, patch: int = 1) -> Volume:
     """Non-local means inside ``mask``, adapted to each voxel's noise SD ``sigma`` (> 0 in the mask).
 
@@ -74,30 +50,12 @@ def nlm(values: Volume, sigma: Volume, mask: Mask, search: int = 3, patch: int =
     """
     if not mask.any():
         return np.array(values, dtype=np.float32)
-    box = bounding_box(mask, margin=patch)
-    v = np.where(mask, values, 0.0).astype(np.float32)[box]
-    m = mask[box].astype(np.float32)
-    variance = np.where(mask, np.square(sigma, dtype=np.float32), 0.0).astype(np.float32)[box]
-    precision = np.divide(1.0, variance, out=np.zeros_like(variance), where=variance > 0)
-    width = [2 * patch + 1 if n >= 3 else 1 for n in v.shape]
-    radius = tuple(min(search, n - 1) for n in v.shape)
-    total, weight = precision * v, precision.copy()
-    for offset in _half_window(radius):
-        p, q = _overlap(v.shape, offset)
-        both = m[p] * m[q]
-        noise = variance[p] + variance[q]
-        apart = np.divide((v[p] - v[q]) ** 2 * both, noise, out=np.zeros_like(noise), where=noise > 0)
-        share = ndimage.uniform_filter(both, width, mode="constant")
-        distance = ndimage.uniform_filter(apart, width, mode="constant") / np.maximum(share, 1e-6)
-        w = np.exp(-np.maximum(distance - 1.0, 0.0) / _SOFTNESS) * both
-        wq, wp = w * precision[q], w * precision[p]
-        total[p] += wq * v[q]
-        weight[p] += wq
-        total[q] += wp * v[p]
-        weight[q] += wp
-    out = np.array(values, dtype=np.float32)
-    inside = mask[box]
-    out[box][inside] = (total[inside] / np.maximum(weight[inside], np.finfo(np.float32).tiny)).astype(
-        np.float32
+    n = [b.stop - b.start for b in bounding_box(mask, margin=patch)]
+    kernel = Kernel(
+        radius=(min(search, n[0] - 1), min(search, n[1] - 1), min(search, n[2] - 1)),
+        patch=box(patch, (n[0] >= 3, n[1] >= 3, n[2] >= 3)),
+        h=_SOFTNESS**0.5,
+        onset=1 / _SOFTNESS,
+        boundary="cut",
     )
-    return out
+    return nlm_pass(values, values, kernel, mask, sigma)

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
-from . import baselines, consistency, fnlm
+from . import baselines, consistency, fnlm, manjon, tv
 from .axial import through_axial
 from .consistency import Measurement
-from .grid import Grid
+from .grid import Grid, Shape
 from .maps import Mask, Volume
 from .notes import Notes
-from .settings import Method
+from .settings import VARIATIONAL, Method, Settings
 
 
 class Network(Protocol):
@@ -29,45 +29,86 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Input:
+    """One map to enlarge, on the LR grid: ``values``, ``sigma`` per voxel, and their ``scale`` in the brain.
+
+    ``measured`` is what data consistency is with; None for what was not measured as it is, a ratio say.
+    """
+
+    values: Volume
+    sigma: Volume
+    scale: float
+    measured: Measurement | None
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """One map on the SR grid; ``unguided``: what the method gives without the MRI, None if it has none."""
+
+    values: Volume
+    unguided: Volume | None
+
+
+@dataclass(frozen=True, eq=False)
 class Enlarge:
-    """``method`` from grid ``lr`` to ``grid``; ``weights`` are the guide's, if the method has a guide."""
+    """``method`` from grid ``lr`` to ``grid``.
+
+    ``guides``: anatomical images on ``grid``; ``weights`` are theirs, if the method has ``+fnlm``.
+    """
 
     method: Method
+    settings: Settings
     network: Network | None
     lr: Grid
     grid: Grid
     brain: Mask
+    guides: tuple[Volume, ...] = ()
     weights: fnlm.GuideWeights | None = None
 
-    def guided_by(self, guide: Volume) -> Enlarge:
-        """The same, with feature non-local means by ``guide`` (on the SR grid)."""
-        return replace(self, weights=fnlm.guide_weights(guide, self.brain))
-
-    def all(
-        self, inputs: Sequence[tuple[Volume, Volume, float, Measurement | None]], notes: Notes
-    ) -> list[Volume]:
-        """(values, σ, scale, measurement) of each map to its SR values: non-negative, 0 outside the brain."""
-        with notes.timed("initial"):
-            starts = [self.initial(values, sigma, scale) for values, sigma, scale, _ in inputs]
-        with notes.timed("method"), ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            return list(pool.map(self.finish, starts, [measured for *_, measured in inputs]))
-
-    def initial(self, values: Volume, sigma: Volume, scale: float) -> Volume:
+    @property
+    def factor(self) -> Shape:
         n, m = self.lr.shape, self.grid.shape
-        factor = (m[0] // n[0], m[1] // n[1], m[2] // n[2])
-        if self.method.base == "zerofill":
-            return np.asarray(baselines.zerofill(values, factor), dtype=np.float32)
-        start = np.asarray(baselines.bicubic(values, factor), dtype=np.float32)
-        if self.network is None or scale <= 0:
-            return start
-        network, noise = self.network, float(np.median(sigma[values > 0])) / scale
-        start = consistency.feasible(start, self.brain) / np.float32(scale)
-        predicted = through_axial(start, self.grid, lambda v: network.predict(v, noise))
-        return np.asarray(predicted * np.float32(scale), dtype=np.float32)
+        return (m[0] // n[0], m[1] // n[1], m[2] // n[2])
 
-    def finish(self, start: Volume, measured: Measurement | None) -> Volume:
-        if self.weights is not None:
-            return fnlm.restore(start, self.weights, measured)
-        if measured is not None:
-            return consistency.alternate(start, measured, self.brain)
-        return consistency.feasible(start, self.brain)
+    def guided_by(self, guides: Sequence[Volume]) -> Enlarge:
+        """The same with ``guides`` and, if the method has ``+fnlm``, their weights."""
+        weights = fnlm.guide_weights(guides, self.brain, self.settings.fnlm) if self.method.fnlm else None
+        return replace(self, guides=tuple(guides), weights=weights)
+
+    def all(self, inputs: Sequence[Input], notes: Notes) -> list[Enlarged]:
+        """Each map's SR values: non-negative, 0 outside the brain."""
+        with notes.timed("initial"):
+            starts = [self.initial(i) for i in inputs]
+        with notes.timed("method"), ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+            return list(pool.map(self.finish, starts, [i.measured for i in inputs]))
+
+    def initial(self, i: Input) -> Volume:
+        """The method's base, not yet made feasible."""
+        base = self.method.base
+        if base == "zerofill":
+            return np.asarray(baselines.zerofill(i.values, self.factor), dtype=np.float32)
+        if base == "manjon":
+            return manjon.manjon(i.values, self.factor)
+        start = np.asarray(baselines.bicubic(i.values, self.factor), dtype=np.float32)
+        if base in VARIATIONAL and i.measured is not None:
+            parameters = replace(self.settings.tv, kind=base)
+            guide = self.guides[0] if self.guides else None
+            return tv.restore(start, i.measured, self.brain, parameters, guide, self.grid.spacing_mm)
+        if self.network is None or i.scale <= 0:
+            return start
+        noise = float(np.median(i.sigma[i.values > 0])) / i.scale
+        start = consistency.feasible(start, self.brain) / np.float32(i.scale)
+        network = self.network
+        predicted = through_axial(start, self.grid, lambda v: network.predict(v, noise))
+        return np.asarray(predicted * np.float32(i.scale), dtype=np.float32)
+
+    def finish(self, start: Volume, measured: Measurement | None) -> Enlarged:
+        """From the initial map to the method's result."""
+        held = measured if self.method.dc else None
+        plain = consistency.feasible(start, self.brain)
+        if held is not None:
+            plain = consistency.alternate(start, held, self.brain)
+        if self.weights is None:
+            return Enlarged(plain, None)
+        guided = fnlm.restore(start, self.weights, held, self.factor, self.settings.fnlm)
+        return Enlarged(guided, plain)

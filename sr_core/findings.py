@@ -7,18 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import anatomy, baselines, lesion, ratios
-from .enlarge import Enlarge
-from .grid import Grid
+from .enlarge import Enlarge, Input
 from .maps import Lesion, Mask, MetaboliteMap, RatioMap, Volume
 from .metabolites import Contrast, Metabolite, Ratio, Unit
+from .midline import find_midline
 from .notes import Notes
 from .prepare import Prepared, scale_of
 from .settings import Settings
-
-
-def _sr(lr: Volume, grid: Grid) -> Volume:
-    n, m = lr.shape, grid.shape
-    return np.asarray(baselines.trilinear(lr, (m[0] // n[0], m[1] // n[1], m[2] // n[2])), dtype=np.float32)
 
 
 def _lr_ratio(recipe: ratios.Recipe, by: dict[Metabolite, Prepared], k: float, inside: Mask) -> Volume:
@@ -55,12 +50,13 @@ def form_ratios(
             )
             above = np.sqrt(np.sum([by[m].sigma ** 2 for m in recipe.above], axis=0))
             sigma = np.hypot(above, value * below.sigma) / np.maximum(below.values, floor)
-            low.append((value, sigma.astype(np.float32), scale_of(value, brain_lr), None))
-        volumes = enlarge.all(low, notes)
+            low.append(Input(value, sigma.astype(np.float32), scale_of(value, brain_lr), None))
+        volumes = [e.values for e in enlarge.all(low, notes)]
     else:
         volumes = []
         for recipe in possible:
-            floor = ratios.floor_of(sr[recipe.below], _sr(by[recipe.below].sigma, enlarge.grid), k, inside)
+            doubt = baselines.trilinear(by[recipe.below].sigma, enlarge.factor)
+            floor = ratios.floor_of(sr[recipe.below], doubt, k, inside)
             above = np.sum([sr[m] for m in recipe.above], axis=0)
             volumes.append(ratios.divide(above, sr[recipe.below], floor, inside))
     return tuple(RatioMap(r.ratio, v, enlarge.grid) for r, v in zip(possible, volumes, strict=True))
@@ -79,19 +75,21 @@ def find_lesions(
     """The lesion in each ratio, and in 2HG: possibly empty, never left out."""
     by = {p.source.metabolite: p for p in prepared}
     recipe_of = {r.ratio: r for r in ratios.recipes(list(by), settings.naa_as_tnaa)[0]}
-    reference = lesion.tissue(placed.image_of(Contrast.T1), inside)
+    t1 = placed.image_of(Contrast.T1)
+    reference = lesion.tissue(t1, inside)
+    plane = find_midline(t1, inside, formed[0].grid) if formed else None
     found = []
     for ratio in formed:
-        median = lesion.normal_median(ratio.values, reference, settings.tcn_times)
+        median, words = lesion.normal_level(ratio.values, reference, inside, ratio.grid, plane)
         if ratio.ratio is Ratio.TCN:
             limit = settings.tcn_times * median
-            rule = f"TCN ≥ {settings.tcn_times:g} × {median:.3g}, the median of {reference.words}"
+            rule = f"TCN ≥ {settings.tcn_times:g} × {median:.3g}, the median of {words}"
         else:
             low = _lr_ratio(recipe_of[ratio.ratio], by, settings.ratio_floor_k, brain_lr)
             _, sd = lesion.clipped_sd(low, brain_lr)
             limit = median + settings.hgg_k_sd * sd
             rule = (
-                f"HGG ≥ {median:.3g} + {settings.hgg_k_sd:g} × {sd:.3g}, the median of {reference.words} "
+                f"HGG ≥ {median:.3g} + {settings.hgg_k_sd:g} × {sd:.3g}, the median of {words} "
                 f"and the SD of the low-resolution map"
             )
         found.append(

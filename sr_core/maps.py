@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,8 @@ class Acquisition:
 
     ``snr`` (ratio), ``linewidth_ppm`` (FWHM) and ``brain_mask`` lie on the maps' grid.
     ``acquired_matrix`` (slices, rows, columns) is the k-space matrix that was measured; None if the
-    exporter may have zero-filled and nothing says by how much: data consistency is then off.
+    exporter may have zero-filled and nothing says by how much: data consistency is then off. ``psf``
+    is the filter that the acquisition or its reconstruction put on k-space, along every axis.
     Raises ValueError without a map, with two maps of one metabolite, or with a map off the common grid.
     """
 
@@ -90,8 +91,11 @@ class Acquisition:
     linewidth_ppm: Volume | None = None
     brain_mask: Mask | None = None
     acquired_matrix: Shape | None = None
+    psf: Literal["none", "hamming"] = "none"
 
     def __post_init__(self) -> None:
+        if self.psf not in ("none", "hamming"):
+            raise ValueError(f"an acquisition's psf is 'none' or 'hamming', not {self.psf!r}")
         if not self.maps:
             raise ValueError("an acquisition has at least one metabolite map")
         names = [m.metabolite for m in self.maps]

@@ -58,6 +58,20 @@ class Unit(StrEnum):
 # relative CRLB says nothing. They go by absolute CRLB and are never inpainted (decisions/0003).
 BY_ABSOLUTE_CRLB = frozenset({Metabolite.HG2, Metabolite.GLN})
 
+# Fitted between 0.9 and 2.4 ppm, where lipid of the scalp leaks in at the rim of the brain. 2HG and
+# Gln lie there too, but a high 2HG at the brain's surface may be all there is of a tumour.
+NEAR_LIPID = frozenset(
+    {
+        Metabolite.NAA,
+        Metabolite.NAAG,
+        Metabolite.TNAA,
+        Metabolite.GLU,
+        Metabolite.GLX,
+        Metabolite.LAC,
+        Metabolite.LIP,
+    }
+)
+
 
 @dataclass(frozen=True)
 class UsualRange:

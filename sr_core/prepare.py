@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import kspace
 from .consistency import Measurement, measurement
 from .denoise import nlm
 from .grid import Shape
@@ -63,7 +64,8 @@ def prepare(
     values = nlm(filled, sigma, brain) if settings.denoise else filled
     measured = None
     if acquired is not None:
-        measured = measurement(filled, seen.sigma, known, acquired, hard=settings.consistency == "hard")
+        psf = kspace.hamming_psf(acquired) if acquisition.psf == "hamming" else None
+        measured = measurement(filled, seen.sigma, known, acquired, psf, settings.consistency == "hard")
     return Prepared(
         source=m,
         values=values,

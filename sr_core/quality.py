@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from .denoise import noise_sd
 from .maps import Acquisition, Mask, MetaboliteMap, Volume
-from .metabolites import BY_ABSOLUTE_CRLB
+from .metabolites import BY_ABSOLUTE_CRLB, NEAR_LIPID
 from .settings import Settings
 
 NOT_DETECTED_PERCENT = 999.0  # LCModel's and others' "no such peak"
@@ -21,6 +21,12 @@ _ABSOLUTE_TIMES = 4.0
 # highest: the highest may be a spike itself. Two voxels are less than the smallest lesion reported.
 _SPIKE_SD = 10.0
 _SPIKE_TIMES = 2.0
+# Lipid rim: this many times, and by this many SDs, above the mean of at least so many voxels of the
+# layer beneath, within a window of this many voxels.
+_RIM_TIMES = 1.5
+_RIM_SD = 5.0
+_RIM_COUNT = 4
+_RIM_REACH = 5
 # On brain maps the high-pass filter reads edges as noise too (1.2 to 2.3 times the true SD, simulated
 # studies of 46 × 46 × 32): half of what it says is the floor under CRLB.
 _NOISE_FLOOR = 0.5
@@ -61,15 +67,33 @@ def _spikes(values: Volume, candidates: Mask, sigma: Volume) -> Mask:
     return np.asarray(candidates & (v > _SPIKE_TIMES * high) & (v - typical > _SPIKE_SD * around))
 
 
+def _lipid_rim(values: Volume, candidates: Mask, brain: Mask, sigma: Volume) -> Mask:
+    """Voxels of the brain's outermost layer that stand out of the brain just beneath them.
+
+    Partial volume makes a healthy rim lower than what lies beneath; lipid makes it higher.
+    """
+    wide = [n >= 3 for n in values.shape]
+    cross = ndimage.generate_binary_structure(3, 1)[tuple(slice(None) if w else slice(1, 2) for w in wide)]
+    beneath = ndimage.binary_erosion(brain, cross, border_value=1)  # the end of a slab is no rim
+    reach = np.ones([_RIM_REACH if w else 1 for w in wide])
+    known = candidates & beneath
+    count = ndimage.convolve(known.astype(np.float32), reach, mode="constant")
+    mean = ndimage.convolve(np.where(known, values, 0.0), reach, mode="constant") / np.maximum(count, 1.0)
+    around = ndimage.median_filter(sigma, size=reach.shape, mode="nearest")
+    high = (values > _RIM_TIMES * mean) & (values - mean > _RIM_SD * around)
+    return np.asarray(candidates & brain & ~beneath & (count >= _RIM_COUNT) & high)
+
+
 def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Settings) -> Screened:
     """Quality control of one map inside ``brain``.
 
     Rejected: no value; not detected (CRLB 0 or ≥ 999 %, or an exact zero); CRLB, SNR, linewidth
-    beyond their limits; spikes. 2HG and Gln go by absolute CRLB (CRLB % · value / 100): "not
-    detected" is a measured low there, kept as 0 with the map's noise floor as its SD and never
-    inpainted; a poor spectrum is rejected even so, but stays 0.
+    beyond their limits; spikes; in metabolites fitted next to lipid, the lipid rim. 2HG and Gln go by
+    absolute CRLB (CRLB % · value / 100): "not detected" is a measured low there, kept as 0 with the
+    map's noise floor as its SD and never inpainted; a poor spectrum is rejected even so, but stays 0.
     """
     absolute = m.metabolite in BY_ABSOLUTE_CRLB
+    crlb_max = settings.crlb_max_percent_of.get(m.metabolite, settings.crlb_max_percent)
     finite = np.isfinite(m.values)
     values = np.where(finite, m.values, 0.0).astype(np.float32)
     crlb = (
@@ -110,18 +134,19 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
     if absolute:
         if own is not None and crlb is not None:
             found[f"absolute CRLB > {limit:.3g} {m.unit}"] = (
-                finite & ~absent & (own > limit) & (crlb > settings.crlb_max_percent)
+                finite & ~absent & (own > limit) & (crlb > crlb_max)
             )
     else:
         found["not detected"] = absent
         if crlb is not None:
-            found[f"CRLB > {settings.crlb_max_percent:g} %"] = (
-                finite & ~absent & (crlb > settings.crlb_max_percent)
-            )
+            found[f"CRLB > {crlb_max:g} %"] = finite & ~absent & (crlb > crlb_max)
     for mask in found.values():
         bad |= mask
     found["spike"] = _spikes(values, brain & ~bad, sigma)
     bad |= found["spike"]
+    if m.metabolite in NEAR_LIPID:
+        found["lipid rim"] = _lipid_rim(values, brain & ~bad, brain, sigma)
+        bad |= found["lipid rim"]
 
     rejected = bad & brain
     return Screened(

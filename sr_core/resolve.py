@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from . import anatomy, baselines, brain
-from .enlarge import Enlarge, Network
+from .enlarge import Enlarge, Input, Network
 from .findings import find_lesions, form_ratios
 from .grid import Shape
 from .maps import (
     Acquisition,
+    AnatomicalImage,
     Mask,
     MetaboliteMap,
     Provenance,
@@ -25,8 +27,8 @@ from .maps import (
 from .metabolites import USUAL_MMOL_PER_L, Contrast, Unit
 from .notes import Notes
 from .prepare import Prepared, prepare
-from .settings import METHODS, Method, Settings
-from .uncertainty import null_space_share
+from .settings import METHODS, VARIATIONAL, Method, Settings
+from .uncertainty import disagreement, null_space_share
 
 __all__ = ["METHODS", "STEPS", "Settings", "load"]
 
@@ -86,25 +88,28 @@ class _Resolver:
         acquired = _acquired(acquisition, self.method, notes)
         with notes.timed("prepare"):
             prepared = _prepared(acquisition, brain_lr, settings, acquired, notes)
-        guide = placed.image_of(Contrast.FLAIR) or placed.image_of(Contrast.T1)
-        if self.method.fnlm and guide is None:
-            notes.warnings.append("+fnlm is dropped: there is no T1 or FLAIR to guide it")
-        used = Method(self.method.base, self.method.fnlm and guide is not None, acquired is not None)
-        enlarge = Enlarge(used, self.network, acquisition.grid, grid, inside)
-        if used.fnlm and guide is not None:
+        guides = _guides(placed, settings.fnlm.guide)
+        used = _possible(self.method, bool(guides), acquired is not None, notes)
+        enlarge = Enlarge(used, settings, self.network, acquisition.grid, grid, inside)
+        guided = bool(guides) and (used.fnlm or used.base == "dtv" or settings.tv.weights_from == "guide")
+        if guided:
             with notes.timed("method"):
-                enlarge = enlarge.guided_by(guide.values)
+                enlarge = enlarge.guided_by([g.values for g in guides])
 
-        values = enlarge.all([(p.values, p.sigma, p.scale, p.measured) for p in prepared], notes)
+        enlarged = enlarge.all([Input(p.values, p.sigma, p.scale, p.measured) for p in prepared], notes)
         maps = tuple(
-            MetaboliteMap(p.source.metabolite, v, p.source.unit, grid)
-            for p, v in zip(prepared, values, strict=True)
+            MetaboliteMap(p.source.metabolite, e.values, p.source.unit, grid)
+            for p, e in zip(prepared, enlarged, strict=True)
         )
         with notes.timed("ratios"):
             formed = form_ratios(prepared, maps, enlarge, brain_lr, settings, notes)
         with notes.timed("uncertainty"):
             measured = _fitting(acquisition.acquired_matrix, acquisition.grid.shape) or acquisition.grid.shape
-            doubt = tuple(null_space_share(m, measured, inside) for m in maps)
+            doubt = tuple(null_space_share(m, measured, inside) for m in maps) + tuple(
+                disagreement(m, e.unguided)
+                for m, e in zip(maps, enlarged, strict=True)
+                if e.unguided is not None
+            )
         measured_sr = np.asarray(baselines.nearest(brain_lr, factor) & inside)
         with notes.timed("lesion"):
             lesions = find_lesions(prepared, maps, formed, placed, measured_sr, brain_lr, settings, notes)
@@ -126,7 +131,7 @@ class _Resolver:
                 method_requested=str(self.method),
                 method_used=str(used),
                 factor=factor,
-                guide=str(guide.contrast) if used.fnlm and guide is not None else None,
+                guide="+".join(g.contrast for g in guides) if guided else None,
                 model_hash=self.network.sha256 if self.network is not None else "",
                 settings_hash=settings.digest(),
                 registration=placed.registration,
@@ -149,20 +154,43 @@ def _factor(acquisition: Acquisition, wanted: Shape, notes: Notes) -> Shape:
     return (1, wanted[1], wanted[2])
 
 
+def _guides(placed: anatomy.Placed, wanted: Literal["flair", "t1", "both"]) -> list[AnatomicalImage]:
+    """The images that guide; of "flair" and "t1" the other where the wanted one is missing."""
+    t1, flair = placed.image_of(Contrast.T1), placed.image_of(Contrast.FLAIR)
+    found = [i for i in ((t1, flair) if wanted == "t1" else (flair, t1)) if i is not None]
+    return found if wanted == "both" else found[:1]
+
+
+def _possible(method: Method, guided: bool, measured: bool, notes: Notes) -> Method:
+    """What of ``method`` this case allows; notes say what was dropped."""
+    base, fnlm = method.base, method.fnlm
+    if fnlm and not guided:
+        notes.warnings.append("+fnlm is dropped: there is no T1 or FLAIR to guide it")
+        fnlm = False
+    if base == "dtv" and not guided:
+        notes.warnings.append("dtv is replaced by tv: there is no T1 or FLAIR to give it directions")
+        base = "tv"
+    if base in VARIATIONAL and not measured:
+        notes.warnings.append(f"{base} is replaced by bicubic: it needs data consistency")
+        base = "bicubic"
+    return Method(base, fnlm, method.dc and measured)
+
+
 def _acquired(acquisition: Acquisition, method: Method, notes: Notes) -> Shape | None:
     """The matrix for data consistency; None where it is off."""
-    if not method.dc:
+    if not method.needs_measurement:
         return None
     matrix = acquisition.acquired_matrix
     if matrix is None:
         notes.warnings.append(
-            "+dc is off: the acquired k-space matrix is not known, and the export may have been "
+            "data consistency is off: the acquired k-space matrix is not known, and the export may have been "
             "zero-filled; a site rule can state it"
         )
         return None
     if _fitting(matrix, acquisition.grid.shape) is None:
         notes.warnings.append(
-            f"+dc is off: the acquired matrix is given as {matrix}, the maps have {acquisition.grid.shape}"
+            f"data consistency is off: the acquired matrix is given as {matrix}, the maps have "
+            f"{acquisition.grid.shape}"
         )
         return None
     return matrix

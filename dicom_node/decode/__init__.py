@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydicom import Dataset
@@ -100,6 +101,7 @@ def decode(series: Sequence[IdentifiedSeries], read: Read, rules: IdentifyRules)
                 warnings,
             ),
             acquired_matrix=_acquired_matrix(usable, grids[0], warnings),
+            psf=_psf(usable, warnings),
         ),
         header=_header(first.stack.headers[0], frame_of_reference),
         map_headers={str(i.part.metabolite): i.stack.headers for i in usable},
@@ -236,6 +238,15 @@ def _acquired_matrix(maps: Sequence[_Item], grid: Grid, warnings: list[str]) -> 
     if len(stated) > 1:
         warnings.append("the maps' headers do not agree on the acquired matrix: none is believed")
         return None
+    return stated.pop()
+
+
+def _psf(maps: Sequence[_Item], warnings: list[str]) -> Literal["none", "hamming"]:
+    """The filter on k-space that the sites' rules state for all maps; no header says it."""
+    stated = {i.site.psf if i.site is not None else "none" for i in maps}
+    if len(stated) > 1:
+        warnings.append("the site rules do not agree on the maps' k-space filter: none is assumed")
+        return "none"
     return stated.pop()
 
 

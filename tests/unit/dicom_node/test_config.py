@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dicom_node.config import DicomDestination, FolderDestination, Settings, StorageRules, as_table, load
+import sr_core
+from dicom_node.config import (
+    DicomDestination,
+    FolderDestination,
+    ResolveRules,
+    Settings,
+    StorageRules,
+    as_table,
+    load,
+)
 from dicom_node.errors import BadConfiguration
 
 
@@ -35,6 +44,16 @@ def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
     assert load(path).node.port == 11200
     monkeypatch.setenv("MRSI_NODE__NODE__PORT", "11201")
     assert (load(path).node.ae_title, load(path).node.port) == ("MINE", 11201)
+
+
+def test_the_configuration_s_defaults_are_those_of_super_resolution() -> None:
+    rules = ResolveRules()
+    stated = rules.model_dump(exclude={"method", "model_dir", "fnlm"})
+    assert sr_core.Settings(**stated, fnlm=sr_core.Fnlm(**rules.fnlm.model_dump())) == sr_core.Settings()
+
+
+def test_the_shipped_configuration_states_the_defaults() -> None:
+    assert load(Path("config/node.toml")).resolve == ResolveRules()
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,12 @@ def test_the_acquired_matrix_comes_from_the_site_rule_else_from_the_header(
     assert decoded(edit(maps), rules).acquisition.acquired_matrix == matrix
 
 
+def test_a_site_states_its_k_space_filter() -> None:
+    stated = IdentifyRules(sites=(SiteRule(psf="hamming"),))
+    assert decoded(builders.usual(), stated).acquisition.psf == "hamming"
+    assert decoded(builders.usual()).acquisition.psf == "none"
+
+
 def test_maps_that_disagree_on_the_acquired_matrix_leave_it_unknown() -> None:
     source = decoded(edited(TNAA, builders.setting(AcquisitionMatrix=[8, 0, 0, 8])))
     assert source.acquisition.acquired_matrix is None

@@ -48,6 +48,12 @@ def test_a_case_is_read_as_it_was_written(case: Path) -> None:
     assert {a.grid.frame_of_reference for a in found.anatomy} == {found.grid.frame_of_reference}
 
 
+def test_a_case_states_its_k_space_filter(case: Path) -> None:
+    stated = case / "case.toml"
+    stated.write_text(stated.read_text() + 'psf = "hamming"\n')
+    assert nifti.read_case(case).acquisition.psf == "hamming"
+
+
 # Three stored axes along ±R, ±A, ±S in any order: what scanners, converters and tools write.
 AXES = [((0, 1, 2), (1, 1, 1)), ((0, 1, 2), (-1, 1, 1)), ((1, 2, 0), (1, -1, 1)), ((2, 0, 1), (-1, -1, -1))]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sr_core import Metabolite, kspace
+from sr_core.baselines import bicubic
 from sr_core.consistency import alternate, correct, measurement, null_space, residual
 from tests.unit.sr_core.phantoms import HR, LR, brain_study
 
@@ -69,6 +70,22 @@ def test_an_apodised_acquisition_keeps_its_filter(truth):
     m = measurement(y, np.ones(LR, np.float32), EVERYWHERE, LR, psf, hard=True)
     assert np.abs(residual(truth, m)).max() < 1e-6
     assert np.abs(kspace.forward(correct(np.zeros_like(truth), m), LR, psf) - y).max() < 1e-4
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_knowing_the_filter_undoes_it_without_raising_noise(truth, noise):
+    brain = brain_study()[1]["brain"]
+    psf = kspace.hamming_psf(LR)
+    white = noise * np.random.default_rng(0).standard_normal(LR)
+    y = (kspace.forward(truth, LR, psf) + kspace.forward(white, LR, psf)).astype(np.float32)
+    sigma = np.full(LR, max(float(kspace.forward(white, LR, psf).std()), 1e-3), np.float32)
+    start = bicubic(y, (4, 4, 4))
+
+    def error(filter_):
+        done = alternate(start, measurement(y, sigma, EVERYWHERE, LR, filter_), brain)
+        return np.square(done - truth)[brain].mean()
+
+    assert error(psf) < 0.8 * error(None)
 
 
 def test_the_end_is_positive_and_inside_the_brain(truth):

@@ -5,7 +5,7 @@ import pytest
 
 from sr_core import Metabolite, Settings, baselines
 from sr_core.brain import brain_lr, brain_sr
-from sr_core.enlarge import Enlarge
+from sr_core.enlarge import Enlarge, Input
 from sr_core.prepare import prepare
 from sr_core.settings import Method
 from tests.unit.sr_core.phantoms import LR, brain_study
@@ -34,7 +34,9 @@ def test_a_network_gets_maps_over_their_low_resolution_99_9th_percentile(unit):
     network, brain = Recorder(), brain_sr(inside, (4, 4, 4))
     grid = acquisition.grid.refined((4, 4, 4))
     method = Method.parse("unet")
-    out = Enlarge(method, network, acquisition.grid, grid, brain).initial(p.values, p.sigma, p.scale)
+    out = Enlarge(method, Settings(), network, acquisition.grid, grid, brain).initial(
+        Input(p.values, p.sigma, p.scale, None)
+    )
     ((volume, noise),) = network.seen
     assert np.percentile(volume[::4, ::4, ::4][inside], 99.9) == pytest.approx(1.0, abs=1e-3)
     assert 0.005 < noise < 0.03

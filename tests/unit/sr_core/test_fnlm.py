@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from sr_core import Metabolite, baselines, fnlm, kspace
-from sr_core.consistency import measurement
+from sr_core.blocks import block_mean
+from sr_core.consistency import measurement, residual
+from sr_core.fnlm import Fnlm
 from tests.unit.sr_core.phantoms import HR, LR, brain_study
+
+DEFAULT = Fnlm()
+FACTOR = (4, 4, 4)
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +19,7 @@ def case():
     return (
         truth,
         acquisition.anatomy[1].values,
-        fnlm.guide_weights(acquisition.anatomy[1].values, truth["brain"]),
+        fnlm.guide_weights([acquisition.anatomy[1].values], truth["brain"]),
     )
 
 
@@ -32,7 +36,7 @@ def test_weights_are_those_of_the_written_formula(case):
     """An independent form: every pair of one voxel's window, by loops."""
     truth, guide, weights = case
     brain = truth["brain"]
-    features = fnlm.guide_features(guide[_box(brain)], brain[_box(brain)])
+    features = fnlm.guide_features([guide[_box(brain)]], brain[_box(brain)])
     number = np.full(brain[_box(brain)].shape, -1)
     number[brain[_box(brain)]] = np.arange(brain.sum())
     at = np.argwhere(number == 9000)[0]
@@ -40,13 +44,13 @@ def test_weights_are_those_of_the_written_formula(case):
     for offset in np.ndindex(7, 7, 7):
         step = np.array(offset) - 3
         there = at + step
-        if (step**2).sum() > fnlm.RADIUS_VOXELS**2 or (there < 0).any() or (there >= number.shape).any():
+        if (step**2).sum() > DEFAULT.radius**2 or (there < 0).any() or (there >= number.shape).any():
             continue
         j = number[tuple(there)]
         if j >= 0 and j != 9000:
             apart = np.mean((features[(slice(None), *at)] - features[(slice(None), *there)]) ** 2)
-            expected[int(j)] = float(np.exp(-apart / fnlm.H**2))
-    best = dict(sorted(expected.items(), key=lambda kv: -kv[1])[: fnlm.KEPT])
+            expected[int(j)] = float(np.exp(-apart / DEFAULT.h**2))
+    best = dict(sorted(expected.items(), key=lambda kv: -kv[1])[: DEFAULT.kept])
     found = {
         int(j): float(w)
         for j, w in zip(weights.neighbour[9000, 1:], weights.weight[9000, 1:], strict=True)
@@ -64,13 +68,13 @@ def _box(mask):
 def test_an_average_of_equals_is_the_same(case):
     truth, _, weights = case
     flat = np.where(truth["brain"], np.float32(3), np.float32(0))
-    assert fnlm.restore(flat, weights, None)[truth["brain"]] == pytest.approx(3.0, rel=1e-5)
+    assert fnlm.single(flat, weights)[truth["brain"]] == pytest.approx(3.0, rel=1e-5)
 
 
 def test_one_pass_brings_the_map_nearer_to_the_truth(case):
     truth, _, weights = case
     x, _ = start(truth, Metabolite.GLU)
-    assert rms(fnlm.restore(x, weights, None), truth, Metabolite.GLU, "brain") < rms(
+    assert rms(fnlm.single(x, weights), truth, Metabolite.GLU, "brain") < rms(
         x, truth, Metabolite.GLU, "brain"
     )
 
@@ -81,16 +85,16 @@ def test_a_lesion_that_the_guide_does_not_show_is_kept(case, metabolite):
     truth, _, weights = case
     x, lr = start(truth, metabolite)
     m = measurement(lr, np.full(LR, 0.02, np.float32), np.ones(LR, bool), LR)
-    joint = rms(fnlm.restore(x, weights, m), truth, metabolite, "lesion")
+    joint = rms(fnlm.joint(x, weights, m), truth, metabolite, "lesion")
     assert joint <= rms(x, truth, metabolite, "lesion")
-    assert joint <= 1.02 * rms(fnlm.restore(x, weights, m, joint=False), truth, metabolite, "lesion")
+    assert joint <= 1.02 * rms(fnlm.dc(x, weights, m), truth, metabolite, "lesion")
 
 
 def test_with_data_consistency_it_beats_bicubic_clearly(case):
     truth, _, weights = case
     x, lr = start(truth, Metabolite.TNAA)
     m = measurement(lr, np.full(LR, 0.02, np.float32), np.ones(LR, bool), LR)
-    assert rms(fnlm.restore(x, weights, m), truth, Metabolite.TNAA, "brain") < 0.8 * rms(
+    assert rms(fnlm.joint(x, weights, m), truth, Metabolite.TNAA, "brain") < 0.8 * rms(
         x, truth, Metabolite.TNAA, "brain"
     )
 
@@ -98,13 +102,62 @@ def test_with_data_consistency_it_beats_bicubic_clearly(case):
 def test_a_thin_volume_has_weights_in_its_planes(case):
     _, guide, _ = case
     brain = np.ones((1, *HR[1:]), bool)
-    weights = fnlm.guide_weights(guide[20:21], brain)
-    assert fnlm.restore(guide[20:21], weights, None).shape == (1, *HR[1:])
-    rows = sparse.csr_matrix(
-        (
-            weights.weight.ravel(),
-            weights.neighbour.ravel(),
-            np.arange(0, weights.weight.size + 1, weights.weight.shape[1]),
-        )
+    weights = fnlm.guide_weights([guide[20:21]], brain)
+    assert fnlm.single(guide[20:21], weights).shape == (1, *HR[1:])
+
+
+def test_a_2d_window_never_leaves_its_slice(case):
+    truth, guide, _ = case
+    flat = fnlm.guide_weights([guide], truth["brain"], Fnlm(window="2d", radius=5.0))
+    slice_of = np.nonzero(truth["brain"])[0]
+    assert (slice_of[flat.neighbour] == slice_of[:, None]).all()
+
+
+def test_a_second_contrast_and_the_laplacian_add_features(case):
+    truth, guide, _ = case
+    other = np.roll(guide, 3, axis=2)
+    assert fnlm.guide_features([guide], truth["brain"]).shape[0] == 4
+    both = fnlm.guide_features([guide, other], truth["brain"], log=True)
+    assert both.shape[0] == 10
+    assert np.array_equal(both[:5], fnlm.guide_features([guide], truth["brain"], log=True))
+    brain = truth["brain"]
+    assert not np.array_equal(
+        fnlm.guide_weights([guide, other], brain).weight, fnlm.guide_weights([guide], brain).weight
     )
-    assert rows.shape[0] == brain.sum()
+
+
+def test_box_means_stay_those_of_the_initial_map(case):
+    truth, _, weights = case
+    x, _ = start(truth, Metabolite.TNAA)
+    done = fnlm.boxmean(x, weights, FACTOR, passes=8)
+    inner = block_mean(truth["brain"].astype(np.float32), FACTOR) > 0.999
+    before, after = block_mean(x, FACTOR)[inner], block_mean(done, FACTOR)[inner]
+    once = block_mean(fnlm.single(x, weights), FACTOR)[inner]
+    assert np.abs(after - before).mean() < 0.15 * np.abs(once - before).mean()
+    assert rms(done, truth, Metabolite.TNAA, "brain") < rms(x, truth, Metabolite.TNAA, "brain")
+
+
+def test_each_mode_does_what_its_name_says(case):
+    truth, _, weights = case
+    x, lr = start(truth, Metabolite.TCHO)
+    m = measurement(lr, np.full(LR, 0.02, np.float32), np.ones(LR, bool), LR)
+
+    def by(mode, measured):
+        return fnlm.restore(x, weights, measured, FACTOR, Fnlm(mode=mode))
+
+    assert np.array_equal(by("single", None), fnlm.single(x, weights))
+    assert np.array_equal(by("dc", None), fnlm.single(x, weights))
+    assert np.array_equal(by("boxmean", None), fnlm.boxmean(x, weights, FACTOR))
+    assert np.array_equal(by("dc", m), fnlm.dc(x, weights, m))
+    assert np.array_equal(by("joint", m), fnlm.joint(x, weights, m))
+    for mode in ("single", "boxmean"):
+        far, near = (residual(by(mode, measured), m) for measured in (None, m))
+        assert np.abs(near).mean() < np.abs(far).mean()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mode": "best"}, {"guide": "T2"}, {"h": 0.0}, {"radius": 40.0}, {"passes": 0}]
+)
+def test_a_wrong_parameter_is_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Fnlm(**wrong)

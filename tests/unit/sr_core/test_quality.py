@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from sr_core import Acquisition, Metabolite, MetaboliteMap, Settings, Unit
 from sr_core.brain import brain_lr, brain_sr
 from sr_core.prepare import prepare
 from sr_core.quality import screen
-from tests.unit.sr_core.phantoms import axial_grid, brain_study
+from tests.unit.sr_core.phantoms import axial_grid, brain_study, ellipsoid
 
 SHAPE = (8, 10, 10)
 BRAIN = np.ones(SHAPE, bool)
@@ -45,6 +46,48 @@ def test_limits_are_settings(plain):
     assert not screen(
         *study(Metabolite.TCR, plain, crlb), BRAIN, Settings(crlb_max_percent=40)
     ).rejected.any()
+
+
+def test_single_metabolites_may_have_limits_of_their_own(plain):
+    crlb = np.full(SHAPE, 30.0, np.float32)
+    own = Settings(crlb_max_percent_of={"GABA": 35.0, "Glu": 10.0})
+    assert not screen(*study(Metabolite.GABA, plain, crlb), BRAIN, own).rejected.any()
+    assert screen(*study(Metabolite.TCR, plain, crlb), BRAIN, own).rejected.all()
+    at_ten = screen(*study(Metabolite.GLU, plain, np.full(SHAPE, 15.0, np.float32)), BRAIN, own)
+    assert at_ten.reasons == {"CRLB > 10 %": BRAIN.sum()}
+    with pytest.raises(ValueError, match="GAMMA"):
+        Settings(crlb_max_percent_of={"GAMMA": 35.0})
+
+
+def head(metabolite, values):
+    """A brain in air, with a rim a little lower than what lies beneath, as partial volume makes it."""
+    inside = ellipsoid((12, 20, 20), 0.4)
+    rim = inside & ~ndimage.binary_erosion(inside)
+    values = np.where(rim, 0.8 * values, values) * inside
+    grid = axial_grid(inside.shape)
+    m = MetaboliteMap(metabolite, values.astype(np.float32), Unit.MMOL_PER_L, grid)
+    return m, Acquisition((m,), brain_mask=inside), inside, np.argwhere(rim)
+
+
+def test_lipid_at_the_rim_is_rejected_in_metabolites_fitted_next_to_it():
+    rng = np.random.default_rng(2)
+    clean = rng.normal(10, 0.3, (12, 20, 20))
+    m, acquisition, inside, rim = head(Metabolite.TNAA, clean)
+    assert "lipid rim" not in screen(m, acquisition, inside, Settings()).reasons
+    lipid = [tuple(v) for v in rim[np.argsort(rim @ [1, 7, 3])][:12]]
+    high = m.values.copy()
+    high[tuple(np.transpose(lipid))] += 12.0
+    for metabolite, expected in ((Metabolite.TNAA, True), (Metabolite.TCHO, False)):
+        spoiled = MetaboliteMap(metabolite, high, m.unit, m.grid)
+        seen = screen(spoiled, Acquisition((spoiled,), brain_mask=inside.copy()), inside, Settings())
+        assert all(seen.rejected[v] for v in lipid) is expected
+        assert seen.rejected.sum() <= len(lipid)
+
+
+def test_the_end_of_a_slab_is_no_rim():
+    values = np.random.default_rng(3).normal(10, 0.3, SHAPE)
+    values[0] *= 1.7
+    assert "lipid rim" not in screen(*study(Metabolite.TNAA, values), BRAIN, Settings()).reasons
 
 
 def test_a_spike_is_rejected_and_a_small_lesion_is_not(plain):

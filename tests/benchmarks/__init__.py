@@ -1,0 +1,1 @@
+"""Speed as ratios of interleaved runs: machines differ, ratios taken in one process hold."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from .maps import Mask, Volume
-from .nlm import Kernel, box, nlm_pass
+from .nlm import Kernel, bounding_box, box, nlm_pass
 
 _SD_PER_MAD = 1.4826  # of a Gaussian
 _SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0])

@@ -21,12 +21,15 @@ _ABSOLUTE_TIMES = 4.0
 # highest: the highest may be a spike itself. Two voxels are less than the smallest lesion reported.
 _SPIKE_SD = 10.0
 _SPIKE_TIMES = 2.0
-# Lipid rim: this many times, and by this many SDs, above the mean of at least so many voxels of the
-# layer beneath, within a window of this many voxels.
-_RIM_TIMES = 1.5
-_RIM_SD = 5.0
-_RIM_COUNT = 4
+_SPIKE_SHARE = 0.1  # of the map's 99.9th percentile: among zeros any trace is many times its neighbours
+# Lipid rim: this many times, by this many SDs and this share of the brain's median above the fourth
+# highest value beneath it, within a window of this many voxels.
+_RIM_TIMES = 1.2
+_RIM_SHARE = 0.2
+_RIM_SD = 3.0
+_RIM_RANK = 4
 _RIM_REACH = 5
+_RIM_BENEATH = 0.2  # share of the window that must lie beneath: less is a thin gyrus, and no judge
 # On brain maps the high-pass filter reads edges as noise too (1.2 to 2.3 times the true SD, simulated
 # studies of 46 × 46 × 32): half of what it says is the floor under CRLB.
 _NOISE_FLOOR = 0.5
@@ -53,8 +56,9 @@ class Screened:
     reasons: dict[str, int]
 
 
-def _spikes(values: Volume, candidates: Mask, sigma: Volume) -> Mask:
-    """One or two voxels that stand out of their 26 neighbours as no point-spread function lets them."""
+def _spikes(values: Volume, candidates: Mask, sigma: Volume, least: float) -> Mask:
+    """One or two voxels above ``least`` that stand out of their 26 neighbours as no point-spread
+    function lets them."""
     ring = np.ones([3 if n >= 3 else 1 for n in values.shape], dtype=bool)
     ring[tuple(n // 2 for n in ring.shape)] = False
     if not ring.any():
@@ -64,7 +68,8 @@ def _spikes(values: Volume, candidates: Mask, sigma: Volume) -> Mask:
     typical = ndimage.median_filter(v, footprint=ring, mode="nearest")
     # CRLB in % of a spike's own value makes its σ as wrong as the value is.
     around = np.minimum(sigma, ndimage.median_filter(sigma, footprint=ring, mode="nearest"))
-    return np.asarray(candidates & (v > _SPIKE_TIMES * high) & (v - typical > _SPIKE_SD * around))
+    stands_out = (v > least) & (v > _SPIKE_TIMES * high) & (v - typical > _SPIKE_SD * around)
+    return np.asarray(candidates & stands_out)
 
 
 def _lipid_rim(values: Volume, candidates: Mask, brain: Mask, sigma: Volume) -> Mask:
@@ -75,13 +80,14 @@ def _lipid_rim(values: Volume, candidates: Mask, brain: Mask, sigma: Volume) -> 
     wide = [n >= 3 for n in values.shape]
     cross = ndimage.generate_binary_structure(3, 1)[tuple(slice(None) if w else slice(1, 2) for w in wide)]
     beneath = ndimage.binary_erosion(brain, cross, border_value=1)  # the end of a slab is no rim
-    reach = np.ones([_RIM_REACH if w else 1 for w in wide])
-    known = candidates & beneath
-    count = ndimage.convolve(known.astype(np.float32), reach, mode="constant")
-    mean = ndimage.convolve(np.where(known, values, 0.0), reach, mode="constant") / np.maximum(count, 1.0)
-    around = ndimage.median_filter(sigma, size=reach.shape, mode="nearest")
-    high = (values > _RIM_TIMES * mean) & (values - mean > _RIM_SD * around)
-    return np.asarray(candidates & brain & ~beneath & (count >= _RIM_COUNT) & high)
+    around = np.ones([_RIM_REACH if w else 1 for w in wide], dtype=bool)
+    known = np.where(candidates & beneath, values, 0.0)
+    high = ndimage.rank_filter(known, -_RIM_RANK, footprint=around, mode="constant")
+    enough = ndimage.uniform_filter(np.float32(beneath), around.shape, mode="constant") > _RIM_BENEATH
+    noise = ndimage.median_filter(sigma, footprint=around, mode="nearest")
+    least = _RIM_SHARE * float(np.median(values[candidates & beneath])) if known.any() else 0.0
+    stands_out = (values > _RIM_TIMES * high) & (values - high > np.maximum(_RIM_SD * noise, least))
+    return np.asarray(candidates & brain & ~beneath & enough & stands_out)
 
 
 def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Settings) -> Screened:
@@ -142,7 +148,7 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
             found[f"CRLB > {crlb_max:g} %"] = finite & ~absent & (crlb > crlb_max)
     for mask in found.values():
         bad |= mask
-    found["spike"] = _spikes(values, brain & ~bad, sigma)
+    found["spike"] = _spikes(values, brain & ~bad, sigma, _SPIKE_SHARE * peak)
     bad |= found["spike"]
     if m.metabolite in NEAR_LIPID:
         found["lipid rim"] = _lipid_rim(values, brain & ~bad, brain, sigma)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from sr_core.grid import Affine, Grid
 from sr_core.maps import AnatomicalImage, Volume
 from sr_core.metabolites import Contrast
 
@@ -19,6 +21,8 @@ SIGNAL: dict[Contrast, tuple[float, float, float, float, float]] = {
 WHITE_MATTER_SIGNAL = 600.0
 BIAS_SD = 0.08
 NOISE_SD = 0.02
+# A head that moved a little between anatomy and MRSI, as no header tells.
+MOVED_MM, TURNED_DEG = 2.0, 2.0
 
 
 def anatomical_image(
@@ -36,10 +40,34 @@ def anatomical_image(
         share = lesion.flair
         texture = 1 + 0.4 * (lesion.texture - 1)
         values = values * (1 - share) + share * ill * texture
-        values = values * (1 - lesion.necrosis) + lesion.necrosis * dead
+        values = values * (1 - lesion.core) + lesion.core * dead
     bias = np.exp(BIAS_SD * smooth_field(rng, tissue.grid.shape, 90.0))
     noise = rng.standard_normal((2, *tissue.grid.shape), dtype=np.float32) * np.float32(NOISE_SD * wm)
     measured = np.hypot(values * bias + noise[0], noise[1]) * (tissue.brain > 0.02)
     return AnatomicalImage(
         contrast, np.asarray(WHITE_MATTER_SIGNAL / wm * measured, dtype=np.float32), tissue.grid
     )
+
+
+def misregistered(image: AnatomicalImage, motion: Affine) -> AnatomicalImage:
+    """``image`` with its pixels moved by ``motion`` (LPS mm) and its Frame of Reference kept."""
+    grid = image.grid
+    return AnatomicalImage(
+        image.contrast, image.values, Grid(grid.shape, motion @ grid.affine, grid.frame_of_reference)
+    )
+
+
+def small_motion(tissue: TissueModel, rng: np.random.Generator) -> Affine:
+    """A rigid motion of LPS mm: MOVED_MM at the brain's centre and TURNED_DEG about it.
+
+    Direction and axis are drawn uniformly on the sphere.
+    """
+    direction, axis = rng.standard_normal((2, 3))
+    direction /= np.linalg.norm(direction)
+    turn = Rotation.from_rotvec(np.radians(TURNED_DEG) * axis / np.linalg.norm(axis)).as_matrix()
+    where = np.argwhere(tissue.brain[::4, ::4, ::4] > 0.5)
+    centre = tissue.grid.to_patient(4.0 * where.mean(axis=0))
+    motion = np.eye(4)
+    motion[:3, :3] = turn
+    motion[:3, 3] = centre + MOVED_MM * direction - turn @ centre
+    return motion

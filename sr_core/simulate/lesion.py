@@ -1,9 +1,9 @@
-"""A glioma drawn as level sets: irregular, heterogeneous, infiltrating, and not the same on FLAIR."""
+"""A glioma drawn as level sets: irregular, heterogeneous, infiltrating, and not the same on the anatomy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import ndimage
@@ -13,7 +13,9 @@ from sr_core.maps import Volume
 from .fields import smooth_field
 from .tissue import TissueModel
 
-Regime = Literal["match", "mismatch"]
+# How the lesion on T1 and FLAIR relates to the metabolic one; "misregistered" moves the whole anatomy.
+Regime = Literal["match", "mismatch", "larger", "shifted", "mrsi_only", "mri_only", "misregistered"]
+REGIMES: tuple[Regime, ...] = get_args(Regime)
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,17 @@ class LesionPlan:
 
 @dataclass(frozen=True, eq=False)
 class LesionModel:
-    """A lesion on the VHR grid, each 0 to 1: share of tumour, of necrosis within it, of FLAIR lesion.
+    """A lesion on the VHR grid, each 0 to 1: share of tumour, of necrosis within it; what anatomy shows.
 
-    ``texture`` multiplies the tumour's chemistry (mean about 1). ``centre_mm`` is patient LPS.
+    ``flair`` and ``core`` are the shares of lesion and of its necrosis on T1 and FLAIR. ``texture``
+    multiplies the tumour's chemistry (mean about 1). ``centre_mm`` is patient LPS; ``radius_mm`` that
+    of the ellipsoid before it wobbles (and, in regime "larger", before it grows).
     """
 
     tumour: Volume
     necrosis: Volume
     flair: Volume
+    core: Volume
     texture: Volume
     centre_mm: tuple[float, float, float]
     radius_mm: float
@@ -48,9 +53,14 @@ def draw_lesion(
 ) -> LesionModel:
     """A lesion in the parenchyma of ``tissue``.
 
-    The metabolic border is an ellipsoid whose radius wobbles by a smooth random field. In regime
-    "match" FLAIR shows the same border 2 mm wider; in "mismatch" it has its own wobble, lies 3–8 mm
-    aside and grows by up to 6 mm, so that each shows tissue that the other does not.
+    The metabolic border is an ellipsoid whose radius wobbles by a smooth random field. On T1 and FLAIR:
+
+    - "match", "misregistered": the same border 2 mm wider.
+    - "mismatch": its own wobble, 3–8 mm aside, up to 6 mm larger, so that each shows tissue that the
+      other does not.
+    - "larger": the ellipsoid as drawn, while the metabolic border lies 3–8 mm beyond it all around.
+    - "shifted": the same shape, 3–8 mm aside, necrosis included.
+    - "mrsi_only": nothing. "mri_only": the same border, while the chemistry is healthy.
     """
     radius = plan.radius_mm if plan.radius_mm is not None else float(rng.uniform(12, 22))
     if plan.centre_mm is None:
@@ -64,21 +74,36 @@ def draw_lesion(
     detail = smooth_field(rng, shape, 5.0)
     other = smooth_field(rng, shape, 0.6 * radius)
     shift = rng.standard_normal(3)
-    shift *= rng.uniform(3, 8) / np.linalg.norm(shift)
+    apart = rng.uniform(3, 8)
+    shift *= apart / np.linalg.norm(shift)
     growth = rng.uniform(0, 6)
 
     inside = _level_set(shape, centre, axes, radius, 0.22 * wobble + 0.05 * detail)
-    share = _soft(inside, plan.infiltration_mm) * tissue.parenchyma
-    core = _level_set(shape, centre + 0.15 * radius * axes, axes, 0.45 * radius, 0.3 * other)
-    if regime == "match":
-        border = inside + 2.0
-    else:
+    hollow = _level_set(shape, centre + 0.15 * radius * axes, axes, 0.45 * radius, 0.3 * other)
+    border, seen_hollow = inside + 2.0, hollow
+    if regime == "mismatch":
         border = _level_set(shape, centre + shift, axes, radius + growth, 0.25 * other)
+    elif regime == "larger":
+        border, inside = inside, _signed_distance(inside, apart + 10) + apart
+    elif regime == "shifted":
+        border, seen_hollow = (ndimage.shift(v, shift, order=1, mode="nearest") for v in (inside, hollow))
+    share = _soft(inside, plan.infiltration_mm) * tissue.parenchyma
+    necrosis = _soft(hollow, 1.0) * share
+    flair = _soft(border, 1.0) * tissue.parenchyma
+    core = necrosis
+    if regime == "shifted":
+        core = _soft(seen_hollow, 1.0) * flair
+    nothing = np.zeros(shape, dtype=np.float32)
+    if regime == "mrsi_only":
+        flair, core = nothing, nothing
+    elif regime == "mri_only":
+        share, necrosis = nothing, nothing
     texture = np.exp(0.25 * smooth_field(rng, shape, 3.5) + 0.25 * smooth_field(rng, shape, 9.0) - 0.06)
     return LesionModel(
         tumour=np.asarray(share, dtype=np.float32),
-        necrosis=np.asarray(_soft(core, 1.0) * share, dtype=np.float32),
-        flair=np.asarray(_soft(border, 1.0) * tissue.parenchyma, dtype=np.float32),
+        necrosis=np.asarray(necrosis, dtype=np.float32),
+        flair=np.asarray(flair, dtype=np.float32),
+        core=np.asarray(core, dtype=np.float32),
         texture=np.asarray(texture, dtype=np.float32),
         centre_mm=tuple(float(c) for c in tissue.grid.to_patient(centre)),  # type: ignore[arg-type]
         radius_mm=radius,
@@ -100,6 +125,22 @@ def _level_set(
         + squared[2][None, None, :].astype(np.float32)
     )
     return np.asarray(radius * (1 + wobble) - distance, dtype=np.float32)
+
+
+def _signed_distance(level: Volume, reach_mm: float) -> Volume:
+    """Distance to where ``level`` is 0, mm (1 mm voxels), positive inside; Euclidean up to ``reach_mm``."""
+    within = level > 0
+    where = np.argwhere(within)
+    margin = int(np.ceil(reach_mm)) + 1
+    box = tuple(
+        slice(max(int(a) - margin, 0), int(b) + margin + 1)
+        for a, b in zip(where.min(axis=0), where.max(axis=0), strict=True)
+    )
+    distance = np.full(level.shape, -reach_mm, dtype=np.float32)
+    inner, outer = (ndimage.distance_transform_edt(v) for v in (within[box], ~within[box]))
+    # Voxel centres lie half a voxel off the border between them.
+    distance[box] = np.where(within[box], inner - 0.5, 0.5 - outer)
+    return distance
 
 
 def _soft(distance: Volume, width_mm: float) -> Volume:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from sr_core import kspace
 from sr_core.grid import Shape
+from sr_core.kspace import Psf
 from sr_core.maps import Mask, Volume
 
 from .fields import smooth_field
@@ -26,10 +28,16 @@ class Fitted:
     noise_sigma: float
 
 
-def kspace_noise(rng: np.random.Generator, shape: Shape) -> Volume:
-    """The real image of complex white Gaussian noise in k-space, SD 1 in the image."""
+def kspace_noise(rng: np.random.Generator, shape: Shape, psf: Psf | None = None) -> Volume:
+    """The real image of complex white Gaussian noise in k-space, SD 1 in the image.
+
+    With ``psf`` the noise passes through the acquisition's filter; its SD is 1 behind it.
+    """
     k = rng.standard_normal((2, *shape))
     image = np.fft.ifftn(k[0] + 1j * k[1], norm="ortho").real
+    if psf is not None:
+        image = kspace.forward(image, shape, psf)
+        image /= image.std()
     return np.asarray(image, dtype=np.float32)
 
 
@@ -52,25 +60,31 @@ def linewidth_map(rng: np.random.Generator, brain: Mask, spacing_mm: tuple[float
     return np.asarray(TYPICAL_LINEWIDTH_PPM * unrest * (1 + air + base) * brain, dtype=np.float32)
 
 
-def snr_map(signal: Volume, linewidth_ppm: Volume, brain: Mask, noise: float) -> Volume:
-    """LCModel's S/N (whole number): peak height over noise, so signal over linewidth; median about 19."""
+def snr_map(signal: Volume, linewidth_ppm: Volume, brain: Mask, typical_snr: float) -> Volume:
+    """LCModel's S/N (whole number): peak height over noise, so signal over linewidth; its median is given."""
     height = np.divide(signal, linewidth_ppm, out=np.zeros_like(signal), where=brain)
     typical = float(np.median(height[brain]))
-    return np.asarray(np.rint(TYPICAL_SNR / max(noise, 0.1) * height / typical) * brain, dtype=np.float32)
+    return np.asarray(np.rint(typical_snr * height / typical) * brain, dtype=np.float32)
 
 
-def fit(clean: Volume, noise: Volume, sigma: float, linewidth_ppm: Volume, brain: Mask) -> Fitted:
+def fit(clean: Volume, noise: Volume, sigma: float, linewidth_ppm: Volume | None, measured: Mask) -> Fitted:
     """``clean`` plus ``noise`` (SD 1) of typical SD ``sigma``, as a non-negative fit reports it.
 
-    A broader line is fitted less surely: σ grows with √linewidth. CRLB is 100 σ / value in whole %,
-    at least 1; what lies below its σ counts as not detected: value 0, CRLB 999 %.
+    A broader line is fitted less surely: σ grows with √linewidth (None: σ is the same everywhere).
+    CRLB is 100 σ / value in whole %, at least 1; what lies below its σ counts as not detected: value 0,
+    CRLB 999 %. Without noise (``sigma`` 0) every value is exact and detected, Gibbs' negatives too.
+    Values and CRLB are 0 where not ``measured``.
     """
-    broad = np.sqrt(np.divide(linewidth_ppm, TYPICAL_LINEWIDTH_PPM, where=brain, out=np.ones_like(clean)))
+    if sigma == 0:
+        return Fitted(np.asarray(clean * measured, dtype=np.float32), measured.astype(np.float32), sigma)
+    broad = np.ones_like(clean)
+    if linewidth_ppm is not None:
+        broad = np.sqrt(np.divide(linewidth_ppm, TYPICAL_LINEWIDTH_PPM, where=measured, out=broad))
     local = sigma * broad
-    values = (clean + noise * local) * brain
-    detected = brain & (values > local) & (values > 0)
+    values = (clean + noise * local) * measured
+    detected = measured & (values > local) & (values > 0)
     percent = np.divide(100 * local, values, out=np.full_like(clean, NOT_DETECTED_PERCENT), where=detected)
-    crlb = np.where(detected, np.maximum(np.rint(percent), 1), NOT_DETECTED_PERCENT) * brain
+    crlb = np.where(detected, np.maximum(np.rint(percent), 1), NOT_DETECTED_PERCENT) * measured
     return Fitted(np.asarray(values * detected, dtype=np.float32), np.asarray(crlb, dtype=np.float32), sigma)
 
 

@@ -48,3 +48,20 @@ def test_a_mismatched_flair_lesion_is_not_the_metabolic_one(study):
     a, b = study.lesions["metabolic"], study.lesions["flair"]
     assert 0.2 < 2 * (a & b).sum() / (a.sum() + b.sum()) < 0.95
     assert {image.contrast for image in study.acquisition.anatomy} == set(Contrast)
+
+
+def test_a_seed_gives_the_study_it_gave_when_the_shipped_weights_were_trained(study):
+    """Figures of the first release: sums over maps and CRLB, T1 and FLAIR, lesion sizes, missing voxels."""
+    a = study.acquisition
+    assert [float(np.nansum(m.values, dtype=float)) for m in a.maps] == pytest.approx(
+        [95360.006, 14318.8151, 72066.2394, 49723.4484, 76058.072, 23590.1823, 1867.55341], rel=1e-5
+    )
+    assert [int(m.crlb_percent.sum(dtype=float)) for m in a.maps] == pytest.approx(
+        [185700, 197493, 179223, 214220, 230577, 431645, 9237631], rel=1e-3
+    )
+    assert [float(v.values.sum(dtype=float)) for v in a.anatomy] == pytest.approx(
+        [894597961, 1302634583], rel=1e-6
+    )
+    sizes = {name: int(mask.sum()) for name, mask in study.lesions.items()}
+    assert sizes == pytest.approx({"metabolic": 9001, "necrosis": 724, "flair": 25618}, abs=3)
+    assert int(np.isnan(a.maps[0].values).sum()) == 112

@@ -316,6 +316,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same case.")] = 0,
     lesion: Annotated[str, typer.Option(help="Regime: match, mismatch or none.")] = "mismatch",
     form: Annotated[str, typer.Option("--format", help="dicom or nifti.")] = "dicom",
+    maps: Annotated[str, typer.Option(help="Metabolites: the seven usual ones, or all twenty.")] = "usual",
 ) -> None:
     """Write a simulated glioma study as a site would export it, with the truth beside it.
 
@@ -324,7 +325,7 @@ def simulate(
     from .simulate import write_case
 
     began = time.monotonic()
-    write_case(out, labels=labels, template=template, seed=seed, lesion=lesion, form=form)
+    write_case(out, labels=labels, template=template, seed=seed, lesion=lesion, form=form, maps=maps)
     _out.print(f"{out} in {time.monotonic() - began:.1f} s")
 
 

@@ -56,7 +56,7 @@ class Unit(StrEnum):
 
 # "Not detected" is a measured low for these: outside a tumour their true value is near zero, so a
 # relative CRLB says nothing. They go by absolute CRLB and are never inpainted (decisions/0003).
-BY_ABSOLUTE_CRLB = frozenset({Metabolite.HG2, Metabolite.GLN})
+BY_ABSOLUTE_CRLB = frozenset({Metabolite.HG2, Metabolite.GLN, Metabolite.LAC, Metabolite.LIP})
 
 # Fitted between 0.9 and 2.4 ppm, where lipid of the scalp leaks in at the rim of the brain. 2HG and
 # Gln lie there too, but a high 2HG at the brain's surface may be all there is of a tumour.

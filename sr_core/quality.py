@@ -94,7 +94,7 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
     """Quality control of one map inside ``brain``.
 
     Rejected: no value; not detected (CRLB 0 or ≥ 999 %, or an exact zero); CRLB, SNR, linewidth
-    beyond their limits; spikes; in metabolites fitted next to lipid, the lipid rim. 2HG and Gln go by
+    beyond their limits; spikes; in metabolites fitted next to lipid, the lipid rim. 2HG, Gln, Lac, Lip go by
     absolute CRLB (CRLB % · value / 100): "not detected" is a measured low there, kept as 0 with the
     map's noise floor as its SD and never inpainted; a poor spectrum is rejected even so, but stays 0.
     """

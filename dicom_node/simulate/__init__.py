@@ -27,17 +27,21 @@ def write_case(
     seed: int = 0,
     lesion: str = "mismatch",
     form: str = "dicom",
+    maps: str = "usual",
 ) -> None:
     """Simulate one patient: ``out``/dicom/*.dcm or a NIfTI case in ``out``, and ``out``/truth/.
 
     ``labels``: a FreeSurfer label map, else the template. ``lesion``: match, mismatch (FLAIR shows
-    the lesion elsewhere than metabolism) or none. Raises BadConfiguration for another word, and
+    the lesion elsewhere than metabolism) or none. ``maps``: the seven usual metabolites, or all twenty.
+    Raises BadConfiguration for another word, and
     UnsuitableInput if ``out`` is not empty.
     """
     if lesion not in ("match", "mismatch", "none"):
         raise BadConfiguration(f"lesion {lesion!r}: one of match, mismatch, none")
     if form not in ("dicom", "nifti"):
         raise BadConfiguration(f"format {form!r}: one of dicom, nifti")
+    if maps not in ("usual", "all"):
+        raise BadConfiguration(f"maps {maps!r}: one of usual, all")
     if labels is None and template != "icbm152":
         raise BadConfiguration(f"template {template!r}: there is icbm152")
     if out.exists() and any(out.iterdir()):
@@ -48,10 +52,10 @@ def write_case(
         raise UnsuitableInput(f"{labels} is no usable label map: {e}") from e
     except RuntimeError as e:  # the template's package is not installed
         raise BadConfiguration(str(e)) from e
-    options = (
-        Options(lesion=None)
-        if lesion == "none"
-        else Options(regime="match" if lesion == "match" else "mismatch", lesion=LesionPlan())
+    options = Options(
+        regime="match" if lesion == "match" else "mismatch",
+        lesion=None if lesion == "none" else LesionPlan(),
+        metabolites="all" if maps == "all" else "usual",
     )
     study = simulate(tissue, seed, options)
     out.mkdir(parents=True, exist_ok=True)

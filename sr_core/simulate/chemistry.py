@@ -40,15 +40,37 @@ CHEMISTRY: dict[Metabolite, Chemistry] = {
     Metabolite.GLN: Chemistry(2.5, 2.4, 4.2, 1.0, 15.0),
     Metabolite.HG2: Chemistry(0.0, 0.0, 5.0, 1.0, 10.0),
 }
+# The rest of the usual list: parts of the sums above, and what is fitted less surely. Lactate and lipid
+# are those of tumour and necrosis.
+MORE: dict[Metabolite, Chemistry] = {
+    Metabolite.NAA: Chemistry(8.8, 8.3, 3.0, 0.7, 4.0),
+    Metabolite.NAAG: Chemistry(2.4, 0.9, 0.6, 0.1, 12.0),
+    Metabolite.CR: Chemistry(4.9, 5.3, 3.9, 0.8, 8.0),
+    Metabolite.PCR: Chemistry(2.2, 2.5, 1.7, 0.4, 10.0),
+    Metabolite.GPC: Chemistry(1.0, 0.7, 1.9, 0.4, 6.0),
+    Metabolite.PCH: Chemistry(0.6, 0.6, 1.5, 0.3, 10.0),
+    Metabolite.GLX: Chemistry(10.8, 10.5, 9.8, 2.2, 8.0),
+    Metabolite.GSH: Chemistry(1.1, 1.5, 1.8, 0.4, 12.0),
+    Metabolite.GABA: Chemistry(1.2, 1.9, 1.0, 0.2, 16.0),
+    Metabolite.GLY: Chemistry(0.7, 0.7, 2.5, 0.6, 16.0),
+    Metabolite.TAU: Chemistry(1.7, 1.8, 2.0, 0.4, 16.0),
+    Metabolite.LAC: Chemistry(0.0, 0.0, 3.0, 6.0, 15.0),
+    Metabolite.LIP: Chemistry(0.0, 0.0, 1.0, 8.0, 15.0),
+}
 REGIONAL_SPREAD = 0.06  # SD of slow variation over the brain, relative
 OWN_TEXTURE = 0.10  # SD of texture that a metabolite does not share with the others, relative
+
+
+def chemistry_of(metabolite: Metabolite) -> Chemistry:
+    """Of any metabolite that is simulated."""
+    return CHEMISTRY.get(metabolite) or MORE[metabolite]
 
 
 def concentrations(
     tissue: TissueModel, lesion: LesionModel | None, metabolite: Metabolite, rng: np.random.Generator
 ) -> Volume:
     """``metabolite`` in mmol/L on the VHR grid of ``tissue``; zero outside grey and white matter."""
-    c = CHEMISTRY[metabolite]
+    c = chemistry_of(metabolite)
     shape = tissue.grid.shape
     regional = smooth_field(rng, shape, 40.0)
     own = smooth_field(rng, shape, 5.0)

@@ -14,7 +14,7 @@ from sr_core.maps import Acquisition, Mask, MetaboliteMap, RatioMap, Volume
 from sr_core.metabolites import Contrast, Metabolite, Ratio, Unit
 
 from .anatomy import anatomical_image, misregistered, small_motion
-from .chemistry import CHEMISTRY, concentrations
+from .chemistry import CHEMISTRY, MORE, chemistry_of, concentrations
 from .lesion import REGIMES, LesionModel, LesionPlan, Regime, draw_lesion
 from .measure import TYPICAL_SNR, draw_artefacts, fit, kspace_noise, linewidth_map, snr_map, spoil
 from .tissue import FACTOR, FRAME_OF_REFERENCE, HR_SHAPE, LR_SHAPE, VHR_SHAPE, TissueModel
@@ -38,7 +38,8 @@ class Options:
     ``artefacts``: spikes, lipid rim, missing voxels. ``psf``: the acquisition's k-space filter.
     ``masked``: values outside the brain are exported as 0; else the whole field of view is, with CRLB
     and without S/N and linewidth, so that noise-free LR maps are ``kspace.forward`` of the truth
-    everywhere, as hard data consistency assumes. Raises ValueError where that cannot be.
+    everywhere, as hard data consistency assumes. ``metabolites``: the seven "usual" ones, or "all"
+    twenty that are known. Raises ValueError where that cannot be.
     """
 
     regime: Regime = "mismatch"
@@ -48,6 +49,7 @@ class Options:
     snr: float | None = None
     psf: Literal["none", "hamming"] = "none"
     masked: bool = True
+    metabolites: Literal["usual", "all"] = "usual"
 
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
@@ -56,6 +58,8 @@ class Options:
             raise ValueError(f"noise is ≥ 0 and an SNR > 0, not {self.noise} and {self.snr}")
         if self.psf not in ("none", "hamming"):
             raise ValueError(f"a psf is 'none' or 'hamming', not {self.psf!r}")
+        if self.metabolites not in ("usual", "all"):
+            raise ValueError(f"metabolites are the 'usual' ones or 'all', not {self.metabolites!r}")
         if self.artefacts and not self.masked:
             raise ValueError("artefacts are drawn for masked exports only")
 
@@ -99,7 +103,8 @@ def measured_grid(tissue: TissueModel) -> Grid:
 def simulate(tissue: TissueModel, seed: int, options: Options = Options()) -> SimulatedStudy:
     """A 3D MRSI study of ``tissue`` at 5.5 × 5.6 × 5.6 mm with T1 and FLAIR at 1 mm.
 
-    Maps of tNAA, tCho, tCr, Ins, Glu, Gln, 2HG in mmol/L with CRLB, SNR and linewidth. The same seed
+    Maps of tNAA, tCho, tCr, Ins, Glu, Gln, 2HG, or of all twenty metabolites, in mmol/L with CRLB, SNR
+    and linewidth. The same seed
     and options give the same study; each part draws from a stream of its own, so that switching one
     option changes nothing else.
     """
@@ -111,7 +116,8 @@ def simulate(tissue: TissueModel, seed: int, options: Options = Options()) -> Si
     )
     lr_grid = measured_grid(tissue)
     grid = lr_grid.refined(FACTOR)
-    truth = {m: kspace.forward(concentrations(tissue, lesion, m, chemistry_rng), HR_SHAPE) for m in CHEMISTRY}
+    simulated = [*CHEMISTRY, *(MORE if options.metabolites == "all" else ())]
+    truth = {m: kspace.forward(concentrations(tissue, lesion, m, chemistry_rng), HR_SHAPE) for m in simulated}
     brain_hr = kspace.forward(tissue.brain, HR_SHAPE)
     brain = np.asarray(kspace.forward(brain_hr, LR_SHAPE) > 0.5)
     measured = brain if options.masked else np.ones(LR_SHAPE, dtype=bool)
@@ -179,7 +185,7 @@ def _sigmas(
         normal &= ~tumour
     sigmas: dict[Metabolite, float] = {}
     for m, values in clean.items():
-        c = CHEMISTRY[m]
+        c = chemistry_of(m)
         where = normal if c.wm > 0 else tumour
         signal = float(np.median(values[where])) if where.any() else c.tumour
         sigmas[m] = signal / options.snr if options.snr else options.noise * (c.crlb_percent / 100 * signal)

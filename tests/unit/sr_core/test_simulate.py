@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,12 @@ def test_a_seed_gives_the_study_it_gave_when_the_shipped_weights_were_trained(st
     sizes = {name: int(mask.sum()) for name, mask in study.lesions.items()}
     assert sizes == pytest.approx({"metabolic": 9001, "necrosis": 724, "flair": 25618}, abs=3)
     assert int(np.isnan(a.maps[0].values).sum()) == 112
+
+
+def test_all_twenty_metabolites_can_be_had_and_change_nothing_about_the_usual_ones(tissue, study):
+    everything = simulate(tissue, 3, replace(OPTIONS, metabolites="all"))
+    assert {m.metabolite for m in everything.acquisition.maps} == set(Metabolite)
+    for usual in study.acquisition.maps:
+        same = everything.acquisition.map_of(usual.metabolite)
+        assert np.array_equal(same.values, usual.values, equal_nan=True)
+        assert np.array_equal(same.crlb_percent, usual.crlb_percent)

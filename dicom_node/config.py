@@ -152,14 +152,14 @@ class FnlmRules(_Table):
     """Feature non-local means; the names are those of sr_core.fnlm.Fnlm, which says what they do."""
 
     mode: Literal["single", "boxmean", "dc", "joint"] = "joint"
-    guide: Literal["flair", "t1", "both"] = "flair"
+    guide: Literal["flair", "t1", "both"] = "both"
     window: Literal["3d", "2d"] = "3d"
     radius: float = Field(3.3, ge=1, le=16)
-    kept: int = Field(56, ge=1, le=1000)
-    h: float = Field(0.10, gt=0)
+    kept: int = Field(40, ge=1, le=1000)
+    h: float = Field(0.08, gt=0)
     hx: float = Field(0.15, gt=0)
     passes: int = Field(10, ge=1, le=100)
-    refresh: int = Field(3, ge=1)
+    refresh: int = Field(5, ge=1)
     log: bool = False
 
 

@@ -207,7 +207,7 @@ def _report(
         "rejected_fraction": result.quality.rejected_fraction,
         "inpainted_fraction": result.quality.inpainted_fraction,
         "rejected_because": {str(q.metabolite): dict(q.reasons) for q in result.quality.maps},
-        "guide": how.guide,
+        "guide": "+".join(how.guides) or None,
         "registration": how.registration,
         "steps": list(how.steps),
         "warnings": [*source.warnings, *how.warnings],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -12,28 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .baselines import bicubic
 from .grid import Affine, Grid
 from .maps import AnatomicalImage, Volume
+from .rigid import Matcher, NothingToSee
 
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a Gaussian, in σ
 
 
 class RegistrationRefused(Exception):
-    """Anatomy could not be brought onto the maps with confidence; the words say by which measure."""
+    """Anatomy could not be brought onto the maps with confidence; the words say by which measure.
+
+    ``mirrored``: the image would fit with left and right exchanged.
+    """
+
+    def __init__(self, words: str, mirrored: bool = False) -> None:
+        super().__init__(words)
+        self.mirrored = mirrored
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
     """A rigid motion: ``matrix`` (4 × 4) takes fixed (MRSI) LPS mm to moving (anatomy) LPS mm.
 
-    ``quality`` is the mutual information found, over its mean at positions 20 mm beside;
-    ``words`` say what was moved, how far and how well.
+    ``quality`` is the share (0 to 1) of what varies in the maps, beyond a smooth field, that the
+    anatomy explains there; ``before`` the same at the position it came in. ``moved_mm`` is how far
+    it lies from there at the centre of the maps' signal, ``turned_deg`` by which angle.
     """
 
     matrix: Affine
     quality: float
-    words: str
+    before: float
+    moved_mm: float
+    turned_deg: float
 
 
 def _toolkit() -> Any:
@@ -104,152 +112,128 @@ def moved(grid: Grid, matrix: Affine, frame_of_reference: str) -> Grid:
     return Grid(grid.shape, np.linalg.inv(matrix) @ grid.affine, frame_of_reference)
 
 
-# Mutual information at the found position, over that at positions 20 mm beside it: below this the
-# optimum is no peak, and the two images have nothing to tell each other.
-_PEAK = 2.5
-_ASIDE_MM = 20.0
+# Share of the maps that the anatomy explains (measured on 22 simulated studies of other anatomies):
+# its own T1 or FLAIR 0.73 to 0.91, 0.37 with one metabolite at SNR 5; mirrored 0.30 to 0.47; another
+# person's up to 0.34; noise and shapes below 0.1.
+_EXPLAINED = 0.4
+_SURELY = 0.7  # above this nothing else is looked for: not another start, nor a mirrored image
 _FARTHEST_MM = 60.0
 _FARTHEST_DEG = 30.0
+_WIDTHS = (1.5, 0.7, 0.33)  # of the blur, in voxels of the map (σ), from coarse to the map's own
+_AGAIN, _STILL_MM = 3, 0.1
 
 
-def _motion(matrix: Affine, centre: NDArray[np.float64]) -> tuple[float, float]:
-    """How far ``matrix`` moves ``centre`` (mm), and by what angle it turns (degrees)."""
-    moved_mm = float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre))
-    turned = float(np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1.0) / 2.0, -1.0, 1.0))))
-    return moved_mm, turned
+def _centre_of_signal(image: AnatomicalImage) -> NDArray[np.float64]:
+    """Mean position of what is bright, in the image's LPS mm."""
+    every = tuple(slice(None, None, max(round(3.0 / s), 1)) for s in image.grid.spacing_mm)
+    values = np.nan_to_num(image.values[every])
+    at = np.argwhere(values > 0.1 * np.percentile(values, 99.5)) * [s.step for s in every]
+    return np.asarray(image.grid.to_patient(at).mean(axis=0)) if len(at) else np.full(3, np.inf)
 
 
-def _matrix_of(transform: Any) -> Affine:
-    r = np.array(transform.GetMatrix()).reshape(3, 3)
-    c = np.array(transform.GetCenter())
-    matrix = np.eye(4)
-    matrix[:3, :3] = r
-    matrix[:3, 3] = np.array(transform.GetTranslation()) + c - r @ c
+def _climbed(matcher: Matcher, starts: list[Affine]) -> Affine:
+    """The best motion from the start that shows more, coarse to fine, then until nothing moves.
+
+    Blurred images may have nothing to tell: what a coarse step does not make better is not taken.
+    Raises NothingToSee if no start overlaps.
+    """
+    reached = []
+    trouble = NothingToSee("there is no position to start from")
+    for start in starts:
+        try:
+            before = matcher.explained(start, _WIDTHS[0])
+            matrix = matcher.climb(start, _WIDTHS[0])
+            after = matcher.explained(matrix, _WIDTHS[0])
+        except NothingToSee as nothing:
+            trouble = nothing
+            continue
+        reached.append((after, matrix) if after > before else (before, start))
+    if not reached:
+        raise trouble
+    matrix = max(reached, key=lambda r: r[0])[1]
+    for width in _WIDTHS[1:]:
+        matrix = matcher.climb(matrix, width)
+    return _settled(matcher, matrix)
+
+
+def _settled(matcher: Matcher, matrix: Affine) -> Affine:
+    """Climbed at the map's own resolution until nothing moves."""
+    for _ in range(_AGAIN):
+        last, matrix = matrix, matcher.climb(matrix, _WIDTHS[-1])
+        if np.linalg.norm((matrix - last) @ [*matcher.centre, 1.0]) < _STILL_MM:
+            break
     return matrix
 
 
-def _registration_method() -> Any:
-    sitk = _toolkit()
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(24)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.25, 1)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=0.01, numberOfIterations=100, relaxationFactor=0.6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([3.0, 0.0])
-    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
-    return method
+def _found(matcher: Matcher, starts: list[Affine]) -> tuple[Affine, float, float]:
+    """The best motion, what the anatomy explains there, and what it does where its header says.
 
-
-def _coarser(grid: Grid, spacing_mm: float) -> Grid:
-    """``grid`` with voxels of at least ``spacing_mm``, the same first voxel centre."""
-    times = np.maximum(spacing_mm / np.array(grid.spacing_mm), 1.0)
-    affine = grid.affine.copy()
-    affine[:3, :3] *= times
-    a, b, c = (int(n) for n in np.ceil(np.array(grid.shape) / times))
-    return Grid((a, b, c), affine, grid.frame_of_reference)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: the same input gives the same position."""
-    process = _toolkit().ProcessObject
-    before = process.GetGlobalDefaultNumberOfThreads()
-    process.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        process.SetGlobalDefaultNumberOfThreads(before)
-
-
-def register_rigid(moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: Grid) -> Registration:
-    """The rigid motion that brings ``moving`` onto ``fixed_values``, by mutual information.
-
-    It starts from the scanner's own position, or from centres of gravity made to coincide, whichever
-    shows more. Only the fixed image's support, two voxels wider, is looked at. Raises
-    RegistrationRefused if the end is no clear peak, or is more than 60 mm or 30° away from the start.
+    A short way from the header suffices where it ends in a sure position.
     """
-    with _one_thread():
-        return _register(moving, fixed_values, fixed_grid)
-
-
-def _register(moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: Grid) -> Registration:
-    sitk = _toolkit()
-    fine = tuple(2 if n > 1 else 1 for n in fixed_grid.shape)
-    fixed_values = bicubic(np.nan_to_num(fixed_values), (fine[0], fine[1], fine[2]))
-    fixed_grid = fixed_grid.refined((fine[0], fine[1], fine[2]))
-    values = np.nan_to_num(np.asarray(fixed_values, dtype=np.float32))
-    support = ndimage.binary_dilation(values > 0.05 * max(float(values.max()), 1e-30), iterations=4)
-    coarse = _coarser(moving.grid, min(fixed_grid.spacing_mm))
-    soft = resample(moving.values, moving.grid, coarse)
-    if not support.any() or np.ptp(values) == 0 or np.ptp(soft) == 0:
-        raise RegistrationRefused(f"{moving.contrast}: an image without contrast cannot be registered")
-    fixed, float_ = _itk(values, fixed_grid), _itk(soft, coarse)
-    mask = sitk.Cast(_itk(support, fixed_grid), sitk.sitkUInt8)
-    weight = values[support] / values[support].sum()
-    centre = (fixed_grid.to_patient(np.argwhere(support)) * weight[:, None]).sum(axis=0)
-    bright = soft > 0.1 * np.percentile(soft, 99.5)
-    to_centre = moving.grid.to_patient(np.argwhere(bright)[:: max(int(bright.sum()) // 50000, 1)]).mean(
-        axis=0
-    )
-
-    def at(translation: NDArray[np.float64]) -> Any:
-        transform = sitk.Euler3DTransform()
-        transform.SetCenter([float(c) for c in centre])
-        transform.SetTranslation([float(t) for t in translation])
-        return transform
-
-    def information(transform: Any) -> float:
-        """Mutual information in nats; 0 where the images do not overlap."""
-        method = _registration_method()
-        method.SetMetricFixedMask(mask)
-        method.SetInitialTransform(transform, inPlace=True)
-        try:
-            return -float(method.MetricEvaluate(fixed, float_))
-        except RuntimeError:
-            return 0.0
-
-    start = max((np.zeros(3), to_centre - centre), key=lambda t: information(at(t)))
-    transform = at(start)
-    method = _registration_method()
-    method.SetMetricFixedMask(mask)
-    method.SetInitialTransform(transform, inPlace=True)
     try:
-        method.Execute(fixed, float_)
-    except RuntimeError as outside:
+        before = matcher.explained(starts[0], _WIDTHS[-1])
+        matrix = _settled(matcher, starts[0])
+        quality = matcher.explained(matrix, _WIDTHS[-1])
+        if quality >= _SURELY:
+            return matrix, quality, before
+    except NothingToSee:
+        before = 0.0
+    matrix = _climbed(matcher, starts)
+    return matrix, matcher.explained(matrix, _WIDTHS[-1]), before
+
+
+def _is_mirrored(matcher: Matcher, starts: list[Affine], explained: float) -> bool:
+    """Whether the image explains clearly more, and enough, with left and right exchanged."""
+    exchanged = np.diag([-1.0, 1.0, 1.0, 1.0])
+    exchanged[0, 3] = 2.0 * matcher.centre[0]
+    try:
+        other = matcher.explained(_climbed(matcher, [start @ exchanged for start in starts]), _WIDTHS[-1])
+    except NothingToSee:
+        return False
+    return other >= _EXPLAINED and other > explained + 0.1
+
+
+def register_rigid(
+    moving: AnatomicalImage, fixed_values: NDArray[Any], fixed_grid: Grid, from_header: bool = False
+) -> Registration:
+    """The rigid motion at which ``moving`` explains ``fixed_values`` best (sr_core.rigid).
+
+    It starts from the scanner's own position, or, unless ``from_header``, from centres of signal
+    made to coincide, whichever shows more. The same input gives the same position. Raises
+    RegistrationRefused if the anatomy explains too little of the maps there, explains more with left
+    and right exchanged, overlaps the maps by less than half, or is more than 60 mm or 30° away from
+    the start.
+    """
+    name = moving.contrast
+    values = np.nan_to_num(np.asarray(fixed_values, dtype=np.float32))
+    try:
+        matcher = Matcher(moving, values, fixed_grid)
+        centre = matcher.centre
+        aside = np.eye(4)
+        aside[:3, 3] = _centre_of_signal(moving) - centre
+        starts = [np.eye(4)]
+        if not from_header and np.isfinite(aside).all():
+            starts.append(aside)
+        matrix, quality, before = _found(matcher, starts)
+    except NothingToSee as nothing:
+        raise RegistrationRefused(f"{name} could not be registered to the maps: {nothing}") from nothing
+    if quality < _SURELY and _is_mirrored(matcher, [*starts, matrix], quality):
         raise RegistrationRefused(
-            f"{moving.contrast} and the maps do not overlap from any start"
-        ) from outside
-    aside = []
-    for axis in range(3):
-        for sign in (-1.0, 1.0):
-            beside = sitk.Euler3DTransform(transform)
-            shift = np.array(transform.GetTranslation())
-            shift[axis] += sign * _ASIDE_MM
-            beside.SetTranslation([float(t) for t in shift])
-            aside.append(information(beside))
-    quality = information(transform) / max(float(np.mean(aside)), 1e-6)
-    matrix = _matrix_of(transform)
-    moved_mm, turned = _motion(matrix, centre)
-    from_start = float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre - start))
-    if quality < _PEAK:
-        raise RegistrationRefused(
-            f"{moving.contrast} could not be registered to the maps: mutual information at the best "
-            f"position is {quality:.2f} times that 20 mm beside it, and at least {_PEAK} is wanted"
+            f"{name} could not be registered to the maps: it fits better with left and right exchanged",
+            mirrored=True,
         )
+    if quality < _EXPLAINED:
+        raise RegistrationRefused(
+            f"{name} could not be registered to the maps: at the best position it explains {quality:.0%} of "
+            f"what varies in them, and at least {_EXPLAINED:.0%} is wanted"
+        )
+    reached = matrix[:3, :3] @ centre + matrix[:3, 3]
+    moved_mm = float(np.linalg.norm(reached - centre))
+    turned = float(np.degrees(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1.0) / 2.0, -1.0, 1.0))))
+    from_start = min(float(np.linalg.norm(reached - centre - s[:3, 3])) for s in starts)
     if from_start > _FARTHEST_MM or turned > _FARTHEST_DEG:
         raise RegistrationRefused(
-            f"{moving.contrast} could not be registered to the maps: the best position is "
+            f"{name} could not be registered to the maps: the best position is "
             f"{from_start:.0f} mm and {turned:.0f}° away, which no patient moves"
         )
-    return Registration(
-        matrix,
-        quality,
-        f"{moving.contrast} has another Frame of Reference than the maps and was rigidly registered to "
-        f"them: moved by {moved_mm:.1f} mm at the centre, turned by {turned:.1f}°; mutual information "
-        f"{quality:.2f} times that 20 mm beside it",
-    )
+    return Registration(matrix, quality, before, moved_mm, turned)

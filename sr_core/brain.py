@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from .align import resample
 from .baselines import bicubic
 from .grid import Grid, Shape
 from .maps import Acquisition, AnatomicalImage, Mask, Volume
@@ -14,10 +20,15 @@ from .metabolites import BY_ABSOLUTE_CRLB
 # where it is not, no background can be told apart and all that has values counts.
 _CONTRAST = 3.0
 _CRUMB = 0.02  # components below this share of the largest are noise
+_AGREES = 0.6  # Dice with the maps' outline; a T1's outline below it is not this brain's
+_FULL = 0.6  # a mask that fills more of the field of view than this says nothing of the brain
 
 
-def _otsu(x: Volume) -> float:
-    """Otsu's threshold over 128 bins."""
+def _otsu(x: NDArray[np.floating]) -> float:
+    """Otsu's threshold over 128 bins; of a constant, its value."""
+    x = np.asarray(x, dtype=np.float64)
+    if not np.ptp(x) > 0:
+        return float(x.max())
     counts, edges = np.histogram(x, bins=128)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
@@ -80,20 +91,95 @@ def brain_lr(acquisition: Acquisition) -> Mask:
     return _tidy(support)
 
 
-def brain_sr(lr: Mask, factor: Shape, t1: AnatomicalImage | None = None, grid: Grid | None = None) -> Mask:
-    """The LR mask on the super-resolved grid, its outline smooth.
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The brain on the super-resolved grid; ``words`` say from what, ``warning`` what went wrong."""
 
-    If ``t1`` (resampled on ``grid``) is skull-stripped, its outline, finer than the maps', is used
-    within one LR voxel of theirs.
+    mask: Mask
+    words: str
+    warning: str | None = None
+
+
+def brain_sr(lr: Mask, factor: Shape, t1: AnatomicalImage | None = None, grid: Grid | None = None) -> Mask:
+    """The mask of ``outline``."""
+    return outline(lr, factor, t1, grid).mask
+
+
+def outline(lr: Mask, factor: Shape, t1: AnatomicalImage | None = None, grid: Grid | None = None) -> Outline:
+    """The brain on the super-resolved ``grid``: from the T1, within one LR voxel of the maps' own mask.
+
+    ``t1`` lies in the grid's Frame of Reference, on that grid or, better, on its own. If it is
+    skull-stripped its own outline counts, else that of ``deepbet`` (Fisch et al., Comput. Biol. Med.
+    179:108845, 2024), whose weights come with the package. Where it does not reach, without a T1, and
+    where its outline disagrees grossly with the maps' (then with a warning), the maps' outline
+    counts, made smooth. What lies more than one LR voxel inside the maps' mask is never cut away.
+    The same input gives the same mask.
     """
-    smooth = bicubic(lr.astype(np.float32), factor) >= 0.5
-    if t1 is None or grid is None or not t1.grid.same_as(grid):
-        return smooth
-    tissue = t1.values > 0.02 * max(float(np.percentile(t1.values, 99)), 1e-30)
+    smooth = np.asarray(bicubic(lr.astype(np.float32), factor) >= 0.5)
+    from_maps = Outline(smooth, "maps")
+    if t1 is None or grid is None:
+        return from_maps
+    near = np.asarray(bicubic(ndimage.binary_dilation(lr).astype(np.float32), factor) >= 0.5)
+    full = lr.mean() > _FULL
+    core = np.zeros_like(smooth) if full else bicubic(_eroded(lr).astype(np.float32), factor) >= 0.5
+    onto = t1.grid.same_as(grid)
+    values = t1.values if onto else resample(t1.values, t1.grid, grid)
+    covered = (
+        np.ones(grid.shape, dtype=bool)
+        if onto
+        else resample(np.ones(t1.grid.shape, np.float32), t1.grid, grid, order=0) > 0
+    )
+
+    def within(tissue: Mask) -> Mask:
+        return np.asarray(np.where(covered, (tissue & near) | core, smooth))
+
+    tissue = values > 0.02 * max(float(np.percentile(values, 99)), 1e-30)
     tissue = np.asarray(ndimage.binary_fill_holes(tissue), dtype=bool)
-    near = bicubic(ndimage.binary_dilation(lr).astype(np.float32), factor) >= 0.5
-    overlap = int((tissue & smooth).sum())
     stripped = int((tissue & ~near).sum()) < 0.05 * max(int(tissue.sum()), 1)
-    if stripped and overlap > 0.7 * int(smooth.sum()):
-        return tissue & near
-    return smooth
+    if stripped and int((tissue & smooth).sum()) > 0.7 * int((smooth & covered).sum()):
+        return Outline(within(tissue), "skull-stripped T1")
+    try:
+        found = extracted(t1)
+    except ValueError as trouble:
+        return Outline(smooth, "maps", f"the brain's outline is the maps' own: {trouble}")
+    found = found if onto else resample(found.astype(np.float32), t1.grid, grid) >= 0.5
+    agreed = (smooth if not full else smooth & found) & covered
+    dice = 2 * int((found & near & agreed).sum()) / max(int((found & near).sum()) + int(agreed.sum()), 1)
+    if dice < _AGREES:
+        return Outline(
+            smooth,
+            "maps",
+            f"the brain's outline is the maps' own: that of the T1 disagrees with it (Dice {dice:.2f})",
+        )
+    return Outline(within(np.asarray(found)), "T1 by deepbet")
+
+
+def _eroded(lr: Mask) -> Mask:
+    """One voxel less along every axis that has more than one."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    for axis, n in enumerate(lr.shape):
+        if n == 1:
+            cross[tuple(slice(None) if a != axis else [0, 2] for a in range(3))] = False
+    return np.asarray(ndimage.binary_erosion(lr, cross))
+
+
+def extracted(t1: AnatomicalImage) -> Mask:
+    """The brain in a T1 with the head around it, by deepbet on the CPU; on the image's own grid.
+
+    Raises ValueError, in words, if it finds none.
+    """
+    import nibabel
+
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ t1.grid.affine
+    image = nibabel.Nifti1Image(np.nan_to_num(np.asarray(t1.values, dtype=np.float32)), to_ras)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own dependencies' deprecations
+        extraction = import_module("deepbet").BrainExtraction(no_gpu=True)
+        try:
+            _, mask, _ = extraction.run(image)
+        except (AssertionError, RuntimeError, ValueError) as nothing:
+            raise ValueError("deepbet finds no brain in the T1") from nothing
+    found = np.asanyarray(mask.dataobj) > 0
+    if not found.any():
+        raise ValueError("deepbet finds no brain in the T1")
+    return np.asarray(found, dtype=bool)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class Enlarge:
             return manjon.manjon(i.values, self.factor)
         start = np.asarray(baselines.bicubic(i.values, self.factor), dtype=np.float32)
         if base in VARIATIONAL and i.measured is not None:
-            parameters = replace(self.settings.tv, kind=base)
+            parameters = replace(self.settings.tv, kind=cast(Literal["tv", "wtv", "dtv"], base))
             guide = self.guides[0] if self.guides else None
             return tv.restore(start, i.measured, self.brain, parameters, guide, self.grid.spacing_mm)
         if self.network is None or i.scale <= 0:

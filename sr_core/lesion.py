@@ -9,10 +9,15 @@ from scipy import ndimage
 
 from .grid import Grid
 from .maps import AnatomicalImage, Lesion, Mask, Region, Volume
+from .midline import Midline
 
 _SD_PER_MAD = 1.4826
 _ROUNDS = 6
 _LEAST_SHARE = 0.05  # of the brain, for a tissue class to serve as reference
+_ABNORMAL = 2.0  # times the normal level: what does not count as normal
+_LEAST_ML = 0.5  # of it in one piece, to tell the side of a lesion
+_ONE_SIDED = 0.7  # share of it on one side of the midline
+_LEAST_HALF = 0.2  # share of the reference on either side, for a side to serve alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +56,17 @@ def tissue(t1: AnatomicalImage | None, brain: Mask) -> Reference:
     return Reference(white, "normal-appearing white matter")
 
 
-def normal_median(values: Volume, reference: Reference, times: float, grow: int = 2) -> float:
+def normal_median(values: Volume, reference: Reference, times: float = _ABNORMAL, grow: int = 2) -> float:
     """Median of ``values`` over the reference, what reaches ``times`` it left out again and again.
 
     What is left out is grown by ``grow`` voxels, so that a lesion's rim does not count as normal.
     0 if there is no reference tissue.
     """
-    kept = reference.mask & (values > 0)
+    if not reference.mask.any():
+        return 0.0
+    box = _around(reference.mask, grow)
+    values = values[box]
+    kept = reference.mask[box] & (values > 0)
     median = float(np.median(values[kept])) if kept.any() else 0.0
     for _ in range(_ROUNDS):
         high = ndimage.binary_dilation((values >= times * median) & (values > 0), iterations=grow)
@@ -69,6 +78,44 @@ def normal_median(values: Volume, reference: Reference, times: float, grow: int 
             break
         median = after
     return median
+
+
+def _around(mask: Mask, margin: int) -> tuple[slice, ...]:
+    """The box around ``mask``, ``margin`` voxels wider."""
+    return tuple(
+        slice(max(s.start - margin, 0), s.stop + margin)
+        for s in ndimage.find_objects(mask.astype(np.uint8))[0]
+    )
+
+
+def normal_level(
+    values: Volume, reference: Reference, brain: Mask, grid: Grid, plane: Midline | None
+) -> tuple[float, str]:
+    """Median of ``values`` in tissue that counts as normal, and what tissue that is, in words.
+
+    First the whole reference is asked, or, where the midline is known, that half of it which shows
+    less (a lesion raises what it is held against). If at least 70 % of what then reaches twice that
+    level in ``brain``, in pieces of 0.5 mL and more, lies on one side of the midline, the reference is
+    the other side's; else the whole.
+    """
+    if plane is None:
+        return normal_median(values, reference), reference.words
+    left = plane.left(grid)
+    halves = {True: Reference(reference.mask & left, ""), False: Reference(reference.mask & ~left, "")}
+    enough = all(int(h.mask.sum()) >= _LEAST_HALF * int(reference.mask.sum()) for h in halves.values())
+    if not enough or not reference.mask.any():
+        return normal_median(values, reference), reference.words
+    levels = {side: normal_median(values, half) for side, half in halves.items()}
+    labels, count = ndimage.label(brain & (values >= _ABNORMAL * min(levels.values())) & (values > 0))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    high = np.isin(labels, np.flatnonzero(sizes * grid.voxel_volume_ml >= _LEAST_ML))
+    if high.any():
+        on_left = float(left[high].mean())
+        for ill, share in ((True, on_left), (False, 1.0 - on_left)):
+            if share >= _ONE_SIDED:
+                return levels[not ill], f"contralateral {reference.words}"
+    return normal_median(values, reference), reference.words
 
 
 def clipped_sd(values: Volume, mask: Mask, k: float = 3.0) -> tuple[float, float]:

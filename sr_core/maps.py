@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .grid import Grid, Shape
+from .grid import Affine, Grid, Shape
 from .metabolites import Contrast, Metabolite, Ratio, Unit
 
 Volume = NDArray[np.float32]
@@ -219,6 +219,17 @@ class Uncertainty:
         self.values.setflags(write=False)
 
 
+@dataclass(frozen=True, eq=False)
+class RigidMotion:
+    """Where an image was taken to lie: ``matrix`` (4 × 4) takes the maps' LPS mm to the image's own.
+
+    None: by affines alone, as the header says.
+    """
+
+    contrast: Contrast
+    matrix: Affine | None
+
+
 @dataclass(frozen=True)
 class Provenance:
     """How a result came to be: enough to make it again.
@@ -230,7 +241,7 @@ class Provenance:
     method_requested: str
     method_used: str
     factor: Shape
-    guide: str | None
+    guides: tuple[Contrast, ...]
     model_hash: str
     settings_hash: str
     registration: str | None
@@ -242,7 +253,10 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class SuperResolved:
-    """Maps, ratios, lesions and anatomy on one super-resolved grid, with what is known of their quality."""
+    """Maps, ratios, lesions and anatomy on one super-resolved grid, with what is known of their quality.
+
+    ``motions``: of each image of ``anatomy``, how it came onto the grid.
+    """
 
     grid: Grid
     brain: Mask
@@ -251,8 +265,13 @@ class SuperResolved:
     uncertainty: tuple[Uncertainty, ...]
     lesion: tuple[Lesion, ...]
     anatomy: tuple[AnatomicalImage, ...]
+    motions: tuple[RigidMotion, ...]
     quality: Quality
     provenance: Provenance
+
+    def lies_as_its_header_says(self, contrast: Contrast) -> bool:
+        """Whether ``contrast`` was used, and by affines alone: its own planes show the maps' positions."""
+        return any(m.contrast == contrast and m.matrix is None for m in self.motions)
 
 
 class SuperResolver(Protocol):

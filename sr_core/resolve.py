@@ -81,10 +81,12 @@ class _Resolver:
         with notes.timed("brain"):
             brain_lr = brain.brain_lr(acquisition)
         with notes.timed("anatomy"):
-            placed = anatomy.place(acquisition, grid, brain_lr)
+            placed = anatomy.place(acquisition, grid, brain_lr, settings.motion)
             notes.warnings += placed.warnings
         with notes.timed("brain"):
-            inside = brain.brain_sr(brain_lr, factor, placed.image_of(Contrast.T1), grid)
+            outline = brain.outline(brain_lr, factor, placed.in_place(acquisition, Contrast.T1), grid)
+            inside = outline.mask
+            notes.warnings += [outline.warning] if outline.warning else []
         acquired = _acquired(acquisition, self.method, notes)
         with notes.timed("prepare"):
             prepared = _prepared(acquisition, brain_lr, settings, acquired, notes)
@@ -122,6 +124,7 @@ class _Resolver:
             uncertainty=doubt,
             lesion=lesions,
             anatomy=placed.images,
+            motions=placed.motions,
             quality=Quality(
                 brain_lr,
                 tuple(p.quality for p in prepared),
@@ -131,7 +134,7 @@ class _Resolver:
                 method_requested=str(self.method),
                 method_used=str(used),
                 factor=factor,
-                guide="+".join(g.contrast for g in guides) if guided else None,
+                guides=tuple(g.contrast for g in guides) if guided else (),
                 model_hash=self.network.sha256 if self.network is not None else "",
                 settings_hash=settings.digest(),
                 registration=placed.registration,

@@ -29,6 +29,7 @@ from sr_core import (
     Ratio,
     RatioMap,
     Region,
+    RigidMotion,
     SuperResolved,
     Unit,
 )
@@ -185,7 +186,7 @@ def super_resolved(
         "method_requested": "unet+fnlm+dc",
         "method_used": "bicubic",
         "factor": factor,
-        "guide": "T1" if source.acquisition.anatomy else None,
+        "guides": ("T1",) if source.acquisition.anatomy else (),
         "model_hash": "",
         "settings_hash": "0f" * 32,
         "registration": None,
@@ -207,6 +208,10 @@ def super_resolved(
         lesion=found,
         anatomy=tuple(
             AnatomicalImage(a.contrast, volume(g, seed=50, high=1000.0), g)
+            for a in source.acquisition.anatomy
+        ),
+        motions=tuple(
+            RigidMotion(a.contrast, None if a.grid.frame_of_reference == g.frame_of_reference else np.eye(4))
             for a in source.acquisition.anatomy
         ),
         quality=Quality(

@@ -71,6 +71,6 @@ def _reach_mm(production: Production, contrast: Contrast) -> float:
     """How far a source plane may lie from a plane of ours to have given values to it."""
     original = production.source.acquisition.image_of(contrast)
     ours = production.result.grid
-    if original is None or original.grid.frame_of_reference != ours.frame_of_reference:
-        return math.inf  # positions in another frame do not compare: every plane may have
+    if original is None or not production.result.lies_as_its_header_says(contrast):
+        return math.inf  # after a motion positions do not compare: every plane may have
     return max(original.grid.spacing_mm[0], ours.spacing_mm[0])

@@ -49,7 +49,11 @@ def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeri
     _sort_ascending(built, m, parent)
     sources = [
         *map_sources(m.name, production.source),
-        *anatomy_sources(production.result.provenance.guide, production.source),
+        *(
+            header
+            for contrast in production.result.provenance.guides
+            for header in anatomy_sources(contrast, production.source)
+        ),
     ]
     d = finished(
         built,

@@ -108,7 +108,7 @@ class Production:
         factor = "x".join(str(f) for f in how.factor)
         sentences = [
             f"{what} super-resolved {factor} (slice, row, column) by {how.method_used}"
-            + (f", guided by {how.guide}" if how.guide else "")
+            + (f", guided by {' and '.join(how.guides)}" if how.guides else "")
             + ". Computed, not acquired; research use.",
             *remarks,
         ]

@@ -39,9 +39,9 @@ def all_map_sources(source: SourceStudy) -> tuple[Dataset, ...]:
     return unique(h for headers in source.map_headers.values() for h in headers)
 
 
-def anatomy_sources(contrast: str | None, source: SourceStudy) -> tuple[Dataset, ...]:
+def anatomy_sources(contrast: str, source: SourceStudy) -> tuple[Dataset, ...]:
     """Headers of the anatomical images of ``contrast``; empty if there are none."""
-    return () if contrast is None else tuple(source.anatomy_headers.get(contrast, ()))
+    return tuple(source.anatomy_headers.get(contrast, ()))
 
 
 def _measured(name: str, headers: Mapping[str, tuple[Dataset, ...]]) -> tuple[Dataset, ...]:

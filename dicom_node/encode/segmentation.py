@@ -202,14 +202,14 @@ def _identify_segment_per_frame(built: Dataset) -> None:
 
 
 def _anatomical_parent(production: Production) -> tuple[Contrast, Grid, ParentSeries] | None:
-    """The best anatomical series in the maps' Frame of Reference, with its grid."""
+    """The best anatomical series that lies where its header says in the maps' frame, with its grid."""
     for contrast in (Contrast.T1, Contrast.FLAIR):
         image = production.source.acquisition.image_of(contrast)
         headers = anatomy_sources(contrast, production.source)
         if image is None or not headers:
             continue
-        if image.grid.frame_of_reference != production.result.grid.frame_of_reference:
-            continue
+        if not production.result.lies_as_its_header_says(contrast):
+            continue  # its planes show other positions than the maps', or it was not believed
         parent = parent_series(headers, image.grid)
         if parent is not None:
             return contrast, image.grid, parent

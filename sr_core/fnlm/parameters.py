@@ -22,14 +22,14 @@ class Fnlm:
     """
 
     mode: Mode = "joint"
-    guide: Literal["flair", "t1", "both"] = "flair"
+    guide: Literal["flair", "t1", "both"] = "both"
     window: Literal["3d", "2d"] = "3d"
     radius: float = 3.3
-    kept: int = 56
-    h: float = 0.10
+    kept: int = 40
+    h: float = 0.08
     hx: float = 0.15
     passes: int = 10
-    refresh: int = 3
+    refresh: int = 5
     log: bool = False
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from dicom_node.config import OutputRules
 from dicom_node.encode import EncodedObject, encode_study
 from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
-from sr_core import Metabolite, Ratio, SuperResolved
+from sr_core import Contrast, Metabolite, Ratio, RigidMotion, SuperResolved
 from tests import phantom
 
 
@@ -231,6 +231,16 @@ def test_anatomy_in_another_frame_gets_no_segmentation_on_its_planes(source):
     assert "SEG_lesion_on_T1" not in {o.name for o in objects}
     assert {str(o.dataset.FrameOfReferenceUID) for o in objects} == {phantom.FRAME}
     assert "rigid, quality 0.9" in named(objects, "MR_anatomy_T1_0001").dataset.DerivationDescription
+
+
+def test_anatomy_that_moved_or_was_not_believed_gets_no_segmentation_on_its_planes(source):
+    made = phantom.super_resolved(source)
+    assert "SEG_lesion_on_T1" in {o.name for o in encoded(made, source)}
+    away = np.eye(4)
+    away[0, 3] = 3.0
+    for motions in ((RigidMotion(Contrast.T1, away),), ()):
+        objects = encoded(replace(made, motions=motions), source)
+        assert "SEG_lesion_on_T1" not in {o.name for o in objects}
 
 
 def test_a_source_without_frame_of_reference_gets_one_of_its_own():

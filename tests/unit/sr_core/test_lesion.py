@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from sr_core.lesion import Reference, clipped_sd, find, normal_median, tissue
+from sr_core import Grid
+from sr_core.lesion import Reference, clipped_sd, find, normal_level, normal_median, tissue
+from sr_core.midline import Midline
 from tests.unit.sr_core.phantoms import axial_grid, brain_study, ellipsoid, turned
 
 GRID = turned(axial_grid((40, 48, 48), (2.0, 1.5, 1.5)), (20, -15, 35))
@@ -83,3 +85,57 @@ def test_white_matter_is_found_in_the_t1():
 
 def test_without_a_t1_the_brain_is_the_reference():
     assert tissue(None, BRAIN).mask is BRAIN
+
+
+def _two_halves(lesion_share, seed=4):
+    """White matter at 0.2 (left 1 % higher), a lesion at 0.9 over a share of the right half; the plane."""
+    rng = np.random.default_rng(seed)
+    plane = Midline(GRID.to_patient((20, 22, 22)), GRID.row_direction, 0.9)
+    left = plane.left(GRID)
+    values = np.where(left, 0.202, 0.2) * rng.normal(1, 0.1, GRID.shape)
+    rows = np.argwhere(BRAIN & ~left)[:, 0]
+    ill = BRAIN & ~left & (np.indices(GRID.shape)[0] <= np.quantile(rows, lesion_share))
+    values[ill] = 0.9
+    return values.astype(np.float32), ill, left, plane
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_the_reference_of_a_lesion_on_one_side_is_the_other_side(share):
+    """Even where hardly any tissue of its own side is left."""
+    values, _, left, plane = _two_halves(share)
+    level, words = normal_level(values, Reference(BRAIN, "white matter"), BRAIN, GRID, plane)
+    assert words == "contralateral white matter"
+    assert level == pytest.approx(float(np.median(values[BRAIN & left])), rel=1e-3)
+    assert level == pytest.approx(0.202, rel=0.03)
+
+
+def test_left_and_right_change_places_with_the_lesion():
+    values, _, left, _ = _two_halves(0.5)
+    affine = GRID.affine.copy()
+    affine[:3, 2] *= -1
+    affine[:3, 0] *= -1  # two axes turned: the same values lie on the other side
+    away = Grid(GRID.shape, affine, GRID.frame_of_reference)
+    mirror = Midline(away.to_patient((20, 22, 22)), GRID.row_direction, 0.9)
+    reference = Reference(BRAIN, "white matter")
+    assert (mirror.left(away) == ~left).mean() > 0.95
+    level, words = normal_level(values, reference, BRAIN, away, mirror)
+    assert words == "contralateral white matter"
+    assert level == pytest.approx(0.202, rel=0.03)
+
+
+def test_a_lesion_on_both_sides_none_or_an_unknown_midline_leave_the_whole_reference():
+    values, ill, left, plane = _two_halves(0.3)
+    reference = Reference(BRAIN, "white matter")
+    whole = (normal_median(values, reference), "white matter")
+    assert normal_level(values, reference, BRAIN, GRID, None) == whole
+    both = values.copy()
+    both[BRAIN & left & (np.indices(GRID.shape)[0] <= np.argwhere(ill)[:, 0].max())] = 0.9
+    assert normal_level(both, reference, BRAIN, GRID, plane)[1] == "white matter"
+    healthy = np.where(ill, 0.2, values).astype(np.float32)
+    assert normal_level(healthy, reference, BRAIN, GRID, plane)[1] == "white matter"
+
+
+def test_a_reference_that_lies_on_one_side_only_serves_whole():
+    values, _, left, plane = _two_halves(0.3)
+    one = Reference(BRAIN & ~left, "white matter")
+    assert normal_level(values, one, BRAIN, GRID, plane) == (normal_median(values, one), "white matter")

@@ -37,13 +37,13 @@ def one(acquisition, *keep):
 
 
 def test_the_methods_are_bases_with_fnlm_and_dc():
-    assert len(sr_core.METHODS) == 12
+    assert len(sr_core.METHODS) == 7 * 4
     assert "unet+fnlm+dc" in sr_core.METHODS
 
 
-@pytest.mark.parametrize("name", ["gan", "tv+dc", "bicubic+dc+fnlm", "unet2", "Bicubic", "", "bicubic+"])
+@pytest.mark.parametrize("name", ["gan", "tgv+dc", "bicubic+dc+fnlm", "unet2", "Bicubic", "", "bicubic+"])
 def test_another_method_is_refused_by_naming_those_there_are(name):
-    with pytest.raises(ValueError, match=r"base\[\+fnlm\]\[\+dc\].*bicubic, zerofill, unet.*unet\+fnlm\+dc"):
+    with pytest.raises(ValueError, match=r"base\[\+fnlm\]\[\+dc\].*bicubic, zerofill, tv.*unet\+fnlm\+dc"):
         sr_core.load(None, name)
 
 
@@ -154,17 +154,25 @@ def test_without_anatomy_fnlm_is_dropped_and_said_so(study):
     assert any("+fnlm is dropped" in w for w in result.provenance.warnings)
 
 
-def test_flair_guides_before_t1(study):
+def test_flair_and_t1_guide_together_or_one_as_wanted(study):
     acquisition = one(study[0], Metabolite.TNAA)
-    assert run(acquisition).provenance.guide == "FLAIR"
-    assert run(replace(acquisition, anatomy=acquisition.anatomy[:1])).provenance.guide == "T1"
+    t1_alone = replace(acquisition, anatomy=acquisition.anatomy[:1])
+
+    def guides(acquisition, wanted):
+        chosen = Settings(fnlm=sr_core.Fnlm(guide=wanted))
+        return sr_core.load(None, "bicubic+fnlm", chosen)(acquisition).provenance.guides
+
+    assert guides(acquisition, "both") == ("FLAIR", "T1")
+    assert guides(acquisition, "flair") == ("FLAIR",)
+    assert guides(acquisition, "t1") == ("T1",)
+    assert guides(t1_alone, "both") == guides(t1_alone, "flair") == ("T1",)
 
 
 @pytest.mark.parametrize("matrix", [None, (12, 32, 32)])
 def test_with_an_unknown_or_impossible_acquired_matrix_dc_is_off_and_said_so(study, matrix):
     result = run(replace(one(study[0], Metabolite.TNAA), acquired_matrix=matrix))
     assert result.provenance.method_used == "bicubic+fnlm"
-    assert any("+dc is off" in w for w in result.provenance.warnings)
+    assert any("data consistency is off" in w for w in result.provenance.warnings)
 
 
 def test_a_slab_of_few_slices_keeps_its_slices():

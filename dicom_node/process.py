@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def open_folder(folder: Path) -> Case:
     instances: dict[str, Path] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
-            uid = str(_read(path, pixels=False).get("SOPInstanceUID") or "")
+            uid = str(_read(path, pixels=False, only=["SOPInstanceUID"]).get("SOPInstanceUID") or "")
         except NotDicom:
             continue
         if not uid:
@@ -120,9 +121,9 @@ def make_results(
     return Results(made, report)
 
 
-def _read(path: Path, *, pixels: bool = True) -> Dataset:
+def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> Dataset:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+        return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=only)
     except FileNotFoundError as e:
         raise NotDicom(
             f"{path.name} is gone from the spool: its retention time is over; send it again"
@@ -166,16 +167,18 @@ def _digest(case: Case, series: Sequence[IdentifiedSeries]) -> str:
 
 def _write(objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path) -> tuple[Made, ...]:
     (folder / "dicom").mkdir(parents=True)
-    made = []
-    for number, o in enumerate(objects):
-        path = folder / "dicom" / f"{number:04d}-{o.name}.dcm"
-        o.dataset.save_as(path, enforce_file_format=True)
-        uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
-        made.append(Made(str(path.relative_to(folder)), o.kind, o.name, *uids, sha256_of(path)))
     (folder / "nifti").mkdir()
-    for path in nifti.write_result(result, folder / "nifti"):
-        name = path.name.removesuffix(".nii.gz")
-        made.append(Made(str(path.relative_to(folder)), "NIFTI", name, "", "", sha256_of(path)))
+    made = []
+    with ThreadPoolExecutor(1) as beside:  # compression leaves the interpreter free for DICOM
+        volumes = beside.submit(nifti.write_result, result, folder / "nifti")
+        for number, o in enumerate(objects):
+            path = folder / "dicom" / f"{number:04d}-{o.name}.dcm"
+            o.dataset.save_as(path, enforce_file_format=True)
+            uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
+            made.append(Made(str(path.relative_to(folder)), o.kind, o.name, *uids, sha256_of(path)))
+        for path in volumes.result():
+            name = path.name.removesuffix(".nii.gz")
+            made.append(Made(str(path.relative_to(folder)), "NIFTI", name, "", "", sha256_of(path)))
     return tuple(made)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from . import baselines, consistency, fnlm, manjon, tv
 from .axial import through_axial
@@ -79,7 +80,12 @@ class Enlarge:
         """Each map's SR values: non-negative, 0 outside the brain."""
         with notes.timed("initial"):
             starts = [self.initial(i) for i in inputs]
-        with notes.timed("method"), ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        # Maps go side by side; matrix products with threads of their own would stand in each other's way.
+        with (
+            notes.timed("method"),
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool,
+        ):
             return list(pool.map(self.finish, starts, [i.measured for i in inputs]))
 
     def initial(self, i: Input) -> Volume:

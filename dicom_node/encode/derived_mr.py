@@ -19,7 +19,7 @@ from .encoded import EncodedObject
 from .headers import common_header, file_meta, identify, series_uid
 from .planes import ParentSeries, Reference, reference_to
 from .production import DERIVED_MR_SERIES, MapToEncode, Production, display_window
-from .references import map_sources, near, source_item
+from .references import Nearby, map_sources, source_item
 
 HIGHEST = 65535  # largest stored value, 16 bit without sign
 # Thousandths are what people expect to divide by; finer only where a map is all below one.
@@ -114,6 +114,8 @@ def mr_series(
     complete(base)
     items = {id(h): source_item(reference_to(h), codes.SOURCE_IMAGE, same_place=False) for h in sources}
 
+    nearby = Nearby(sources, grid.normal)
+
     def instances() -> Iterator[EncodedObject]:
         for k, position in enumerate(planes.positions):
             d = Dataset()
@@ -121,7 +123,7 @@ def mr_series(
             identify(d, production, role, series_uid=uid, instance=k + 1, number=number, tail=tail)
             d.ImagePositionPatient = list(position)
             d.SliceLocation = f"{np.dot(grid.to_patient((k, 0, 0)), grid.normal):.6f}"
-            close = near(sources, grid.to_patient((k, 0, 0)), grid.normal, reach_mm)
+            close = nearby.within(grid.to_patient((k, 0, 0)), reach_mm)
             if close:
                 d.SourceImageSequence = [items[id(h)] for h in close]
             d.PixelData = stored[k].tobytes()

@@ -19,7 +19,7 @@ from .references import add_common_references, source_item, unique
 def construction(production: Production, parent: ParentSeries) -> dict[str, Any]:
     """Arguments that highdicom's constructors want and that ``finished`` replaces by the true ones."""
     return {
-        "source_images": parent.skeletons(),
+        "source_images": parent.skeletons,
         "series_instance_uid": "2.25.1",
         "series_number": 1,
         "sop_instance_uid": "2.25.2",

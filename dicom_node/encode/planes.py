@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from pydicom import Dataset
@@ -54,8 +55,12 @@ class ParentSeries:
     planes: Planes
     references: tuple[Reference, ...]
 
+    @cached_property
     def skeletons(self) -> list[Dataset]:
-        """One data set per plane with geometry and no patient, for highdicom to build frames on."""
+        """One data set per plane with geometry and no patient, for highdicom to build frames on.
+
+        Made once for all maps: highdicom only reads them.
+        """
         return [
             _skeleton(self.planes, position, reference, number)
             for number, (position, reference) in enumerate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -55,24 +56,31 @@ def unique(headers: Iterable[Dataset]) -> tuple[Dataset, ...]:
     return tuple({str(h.SOPInstanceUID): h for h in headers}.values())
 
 
-def near(
-    headers: Sequence[Dataset], point_mm: NDArray[np.float64], normal: NDArray[np.float64], reach_mm: float
-) -> list[Dataset]:
-    """Of ``headers``, those whose plane passes within ``reach_mm`` of ``point_mm`` along ``normal``.
+class Nearby:
+    """Which of ``headers`` have a plane near a point, along ``normal``.
 
     Instances without one plane of their own (multi-frame), and planes not parallel to ours, all count.
     """
-    return [h for h in headers if _distance_mm(h, point_mm, normal) <= reach_mm]
+
+    def __init__(self, headers: Sequence[Dataset], normal: NDArray[np.float64]) -> None:
+        self._headers = headers
+        self._normal = normal
+        self._along = np.array([_along(h, normal) for h in headers])
+
+    def within(self, point_mm: NDArray[np.float64], reach_mm: float) -> list[Dataset]:
+        """Those whose plane passes within ``reach_mm`` of ``point_mm``."""
+        far = np.abs(self._along - float(point_mm @ self._normal)) > reach_mm  # False for NaN
+        return [h for h, away in zip(self._headers, far, strict=True) if not away]
 
 
-def _distance_mm(header: Dataset, point_mm: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+def _along(header: Dataset, normal: NDArray[np.float64]) -> float:
+    """Position of the header's plane along ``normal`` in mm; NaN if it has none that is parallel."""
     if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
-        return 0.0
+        return math.nan
     iop = np.asarray(header.ImageOrientationPatient, dtype=np.float64)
     if abs(np.dot(np.cross(iop[:3], iop[3:]), normal)) < _PARALLEL:
-        return 0.0
-    position = np.asarray(header.ImagePositionPatient, dtype=np.float64)
-    return float(abs(np.dot(position - point_mm, normal)))
+        return math.nan
+    return float(np.asarray(header.ImagePositionPatient, dtype=np.float64) @ normal)
 
 
 def source_item(reference: Reference, purpose: Code, same_place: bool) -> Dataset:

@@ -209,6 +209,7 @@ def _report(
         "series": [f.as_row() for f in identified.findings],
         "rejected_fraction": result.quality.rejected_fraction,
         "inpainted_fraction": result.quality.inpainted_fraction,
+        "rejected_share": {str(m): share for m, share in result.quality.rejected_share.items()},
         "rejected_because": {str(q.metabolite): dict(q.reasons) for q in result.quality.maps},
         "guide": "+".join(how.guides) or None,
         "registration": how.registration,

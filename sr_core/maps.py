@@ -14,6 +14,7 @@ from .metabolites import Contrast, Metabolite, Ratio, Unit
 
 Volume = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.uint8]
 
 
 class UnusableAcquisition(ValueError):
@@ -128,16 +129,19 @@ class MapQuality:
     """What became of each voxel of one map, on the LR grid.
 
     ``rejected``: failed the quality limits inside the brain. ``inpainted``: of those, repaired from
-    neighbours. ``reasons`` maps a reason in words ("CRLB > 20 %") to the number of voxels it hit.
+    neighbours. ``reasons`` maps a reason in words ("CRLB > 20 %") to the number of voxels it hit;
+    ``reason`` is per voxel the first of them, counted from 1, and 0 where there is none.
     """
 
     metabolite: Metabolite
     rejected: Mask
     inpainted: Mask
+    reason: Labels
     reasons: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rejected.setflags(write=False)
+        self.reason.setflags(write=False)
         self.inpainted.setflags(write=False)
 
 
@@ -162,6 +166,11 @@ class Quality:
     def inpainted_fraction(self) -> float:
         """Share of brain voxels inpainted, mean over maps."""
         return self._share([q.inpainted for q in self.maps])
+
+    @property
+    def rejected_share(self) -> Mapping[Metabolite, float]:
+        """Share of brain voxels rejected, by map."""
+        return {q.metabolite: self._share([q.rejected]) for q in self.maps}
 
     def _share(self, masks: list[Mask]) -> float:
         n = int(self.brain.sum())

@@ -73,6 +73,6 @@ def prepare(
         sigma=sigma,
         scale=scale_of(values, brain),
         usable=float(known.sum() / brain.sum()),
-        quality=MapQuality(m.metabolite, seen.rejected, repaired, seen.reasons),
+        quality=MapQuality(m.metabolite, seen.rejected, repaired, seen.reason, seen.reasons),
         measured=measured,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from .denoise import noise_sd
-from .maps import Acquisition, Mask, MetaboliteMap, Volume
+from .maps import Acquisition, Labels, Mask, MetaboliteMap, Volume
 from .metabolites import BY_ABSOLUTE_CRLB, NEAR_LIPID
 from .settings import Settings
 
@@ -44,7 +44,8 @@ class Screened:
     ``values``: as measured, 0 where there is none and where a metabolite that goes by absolute CRLB
     was not detected. ``sigma`` > 0: SD per voxel. ``trusted``: measured and within the limits, in
     and outside the brain. ``rejected``: the others, inside the brain; of them ``repair`` may be
-    inpainted. ``reasons``: in words, with the number of brain voxels each hit.
+    inpainted. ``reasons``: in words, with the number of brain voxels each hit; ``reason``: per voxel
+    the first of them, counted from 1, and 0 where there is none.
     """
 
     values: Volume
@@ -54,6 +55,7 @@ class Screened:
     repair: Mask
     noise: float
     reasons: dict[str, int]
+    reason: Labels
 
 
 def _spikes(values: Volume, candidates: Mask, sigma: Volume, least: float) -> Mask:
@@ -155,6 +157,10 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
         bad |= found["lipid rim"]
 
     rejected = bad & brain
+    reasons = {words: n for words, mask in found.items() if (n := int((mask & brain).sum()))}
+    reason = np.zeros(values.shape, dtype=np.uint8)
+    for number, words in enumerate(reasons, start=1):
+        reason[found[words] & brain & (reason == 0)] = number
     return Screened(
         values=values,
         sigma=sigma.astype(np.float32),
@@ -162,5 +168,6 @@ def screen(m: MetaboliteMap, acquisition: Acquisition, brain: Mask, settings: Se
         rejected=rejected,
         repair=rejected & ~absent if absolute else rejected,
         noise=noise,
-        reasons={words: n for words, mask in found.items() if (n := int((mask & brain).sum()))},
+        reasons=reasons,
+        reason=reason,
     )

@@ -216,7 +216,10 @@ def super_resolved(
         ),
         quality=Quality(
             brain=~nowhere,
-            maps=tuple(MapQuality(m.metabolite, nowhere, nowhere) for m in source.acquisition.maps),
+            maps=tuple(
+                MapQuality(m.metabolite, nowhere, nowhere, nowhere.astype(np.uint8))
+                for m in source.acquisition.maps
+            ),
             not_measured=missing,
         ),
         provenance=Provenance(**{**said, **provenance}),  # type: ignore[arg-type]

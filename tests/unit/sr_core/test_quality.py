@@ -38,6 +38,11 @@ def test_each_limit_rejects_what_is_beyond_it_and_says_so(plain):
         "not detected": 5,
     }
     assert seen.rejected.sum() == 15
+    words = list(seen.reasons)
+    assert words[seen.reason[0, 0, 0] - 1] == "no value"
+    assert words[seen.reason[1, 0, 1] - 1] == "CRLB > 20 %"
+    assert words[seen.reason[3, 0, 3] - 1] == "linewidth > 0.1 ppm"
+    assert ((seen.reason > 0) == seen.rejected).all()
     assert (seen.repair == seen.rejected).all()
 
 

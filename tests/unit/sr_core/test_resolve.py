@@ -20,6 +20,7 @@ from sr_core import (
     resolve,
 )
 from sr_core.axial import through_axial
+from sr_core.uncertainty import DISAGREEMENT
 from tests.unit.sr_core.phantoms import HR, LR, axial_grid, band_limited, brain_study, scaled, turned
 
 
@@ -230,6 +231,15 @@ def test_anatomy_of_another_frame_is_registered_or_left_out_never_fused_silently
     assert result.anatomy[0].grid.frame_of_reference == acquisition.grid.frame_of_reference
 
 
+def test_a_guided_map_says_where_it_leans_on_the_guide(study):
+    acquisition = one(study[0], Metabolite.TNAA)
+    guided, plain = run(acquisition, "bicubic+fnlm+dc"), run(acquisition, "bicubic+dc")
+    (leaning,) = (u for u in guided.uncertainty if u.method == DISAGREEMENT)
+    assert np.allclose(leaning.values, np.abs(guided.maps[0].values - plain.maps[0].values), atol=1e-5)
+    assert leaning.values.max() > 0
+    assert all(u.method != DISAGREEMENT for u in plain.uncertainty)
+
+
 def test_repaired_voxels_are_marked_on_the_fine_grid(study):
     acquisition = one(study[0], Metabolite.TNAA)
     values = acquisition.maps[0].values.copy()
@@ -237,6 +247,7 @@ def test_repaired_voxels_are_marked_on_the_fine_grid(study):
     holed = replace(acquisition, maps=(replace(acquisition.maps[0], values=values),))
     result = run(holed, "bicubic")
     assert result.quality.maps[0].inpainted[6, 8, 8]
+    assert result.quality.rejected_share == {Metabolite.TNAA: result.quality.rejected_fraction}
     assert result.quality.not_measured[24, 32, 32]
     assert result.maps[0].values[24, 32, 32] > 3
     assert (

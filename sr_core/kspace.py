@@ -122,15 +122,10 @@ def _matrix(
 def apply_axes(volume: Array, matrices: Sequence[Array]) -> Array:
     """Multiply axis a of ``volume`` (three axes) by ``matrices[a]``.
 
-    Three matrix products, whole volumes each: many small ones would wait for each other's threads on
-    a busy machine. The middle axis, which must be moved to the end and back, goes while the volume is
-    small.
+    The first and the last axis in one matrix product each, the middle one slice by slice, and that
+    while the volume is small.
     """
     first, middle, last = matrices
-
-    def through_middle(v: Array) -> Array:
-        turned = np.ascontiguousarray(v.transpose(0, 2, 1)).reshape(-1, v.shape[1]) @ middle.T
-        return np.ascontiguousarray(turned.reshape(v.shape[0], v.shape[2], -1).transpose(0, 2, 1))
 
     def through_first(v: Array) -> Array:
         return np.asarray((first @ v.reshape(v.shape[0], -1)).reshape(-1, *v.shape[1:]))
@@ -139,8 +134,8 @@ def apply_axes(volume: Array, matrices: Sequence[Array]) -> Array:
         return np.asarray((v.reshape(-1, v.shape[2]) @ last.T).reshape(*v.shape[:2], -1))
 
     if middle.shape[0] > middle.shape[1]:
-        return through_first(through_last(through_middle(volume)))
-    return through_middle(through_last(through_first(volume)))
+        return through_first(through_last(np.matmul(middle, volume)))
+    return np.asarray(np.matmul(middle, through_last(through_first(volume))))
 
 
 def _floating(volume: Array) -> Array:

@@ -77,18 +77,14 @@ def test_a_pacs_that_stays_away_does_not_keep_results_from_others(make_node, tmp
         builders.write(builders.renamed(maps, f"study {n}", **uids), tmp_path / f"study{n}")
         dcmsend(node.port, [tmp_path / f"study{n}"])
 
-    def all_in_the_folder(status):
-        states = [d for c in status["cases"] for r in c["revisions"] for d in r["deliveries"]]
-        return [d["state"] for d in states if d["destination"] == "results"] == ["DELIVERED"] * 3
+    def settled(status):
+        deliveries = [d for c in status["cases"] for r in c["revisions"] for d in r["deliveries"]]
+        return sorted((d["destination"], d["state"]) for d in deliveries) == [
+            *[("PACS", "WAITING")] * 3,
+            *[("results", "DELIVERED")] * 3,
+        ]
 
-    status = node.wait_for(all_in_the_folder)
-    waiting = [
-        d["state"]
-        for c in status["cases"]
-        for d in c["revisions"][0]["deliveries"]
-        if d["destination"] == "PACS"
-    ]
-    assert waiting == ["WAITING"] * 3
+    node.wait_for(settled)
 
 
 def test_a_second_worker_of_one_name_is_refused(make_node, tmp_path):

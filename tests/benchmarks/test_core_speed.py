@@ -68,7 +68,7 @@ def test_data_consistency_costs_little_more_than_its_matrix_products(case, figur
         f"A and A⁺: {timed.medians['ours'] * 1e3:.1f} ms, {ratio:.2f} × the bare products, "
         f"{beside:.2f} × square products of as many FLOPs"
     )
-    assert ratio <= 1.5
+    assert ratio <= 2.0  # 0.9 to 1.0 on a quiet machine: room for a busy one
 
 
 def test_applying_the_weights_to_twenty_maps_keeps_up_with_torch(case, figure):
@@ -92,7 +92,7 @@ def test_applying_the_weights_to_twenty_maps_keeps_up_with_torch(case, figure):
     assert np.allclose(ours()[3], (sparse @ dense)[:, 3].numpy(), rtol=1e-4, atol=1e-4)
     ratio = timed.ratio("ours", "torch")
     figure(f"20 maps, one pass: {timed.medians['ours']:.2f} s, {ratio:.2f} × torch.sparse_csr @ dense")
-    assert ratio <= 1.5  # 1.2 to 1.3 on a quiet machine
+    assert ratio <= 2.0  # 1.1 to 1.3 on a quiet machine: room for a busy one
 
 
 def test_twenty_maps_fit_into_memory_and_their_time_is_told(case, figure):

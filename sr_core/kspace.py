@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .grid import Shape
+from .nlm import bounding_box
 
 Array = NDArray[Any]
 Psf = tuple[Array | None, Array | None, Array | None]
@@ -62,14 +63,8 @@ class Part:
     @classmethod
     def around(cls, mask: NDArray[np.bool_]) -> Part:
         """The smallest box that holds ``mask``. Raises ValueError if the mask is empty."""
-        if not mask.any():
-            raise ValueError("an empty mask has no box around it")
-        ends = []
-        for axis in range(3):
-            at = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-            ends.append((int(at[0]), int(at[-1]) + 1))
-        (a, b), (c, d), (e, f) = ends
-        return cls(_shape(mask), (a, c, e), (b, d, f))
+        a, b, c = bounding_box(mask)
+        return cls(_shape(mask), (a.start, b.start, c.start), (a.stop, b.stop, c.stop))
 
     @property
     def box(self) -> tuple[slice, slice, slice]:

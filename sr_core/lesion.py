@@ -10,6 +10,7 @@ from scipy import ndimage
 from .grid import Grid
 from .maps import AnatomicalImage, Lesion, Mask, Region, Volume
 from .midline import Midline
+from .nlm import bounding_box
 
 _SD_PER_MAD = 1.4826
 _ROUNDS = 6
@@ -64,7 +65,7 @@ def normal_median(values: Volume, reference: Reference, times: float = _ABNORMAL
     """
     if not reference.mask.any():
         return 0.0
-    box = _around(reference.mask, grow)
+    box = bounding_box(reference.mask, grow)
     values = values[box]
     kept = reference.mask[box] & (values > 0)
     median = float(np.median(values[kept])) if kept.any() else 0.0
@@ -78,14 +79,6 @@ def normal_median(values: Volume, reference: Reference, times: float = _ABNORMAL
             break
         median = after
     return median
-
-
-def _around(mask: Mask, margin: int) -> tuple[slice, ...]:
-    """The box around ``mask``, ``margin`` voxels wider."""
-    return tuple(
-        slice(max(s.start - margin, 0), s.stop + margin)
-        for s in ndimage.find_objects(mask.astype(np.uint8))[0]
-    )
 
 
 def normal_level(

@@ -98,6 +98,11 @@ def correction(x: Volume, m: Measurement, part: Part | None = None) -> Volume:
     return np.asarray(kspace.pinv(r.astype(x.dtype), part or whole, m.psf, damping), dtype=x.dtype)
 
 
+def correction_matrices(kind: str, lr: Shape, part: Part, m: Measurement) -> list[kspace.Array]:
+    """The factors per axis of A ("forward") or of the A⁺ ("pinv") that ``correction`` applies, float32."""
+    return kspace.factors(kind, lr, part, m.psf, "<f4", 0.0 if m.hard or kind == "forward" else _DAMPING)
+
+
 def correct(x: Volume, m: Measurement) -> Volume:
     """``x`` (float32, HR) brought into agreement with ``m``: x + ``correction``."""
     return x + correction(x, m)

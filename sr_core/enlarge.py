@@ -12,10 +12,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from . import baselines, consistency, fnlm, manjon, tv
-from .axial import through_axial
+from .axial import axial_factor, through_axial
 from .consistency import Measurement
 from .grid import Grid, Shape
 from .maps import Mask, Volume
+from .metabolites import Contrast
 from .notes import Notes
 from .settings import VARIATIONAL, Method, Settings
 
@@ -26,7 +27,12 @@ class Network(Protocol):
     @property
     def sha256(self) -> str: ...
 
-    def predict(self, volume: Volume, noise_sigma: float) -> Volume: ...
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]: ...
+
+    def predict(
+        self, volume: Volume, noise_sigma: float, images: Sequence[Volume | None] = (), single: bool = False
+    ) -> Volume: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,7 @@ class Enlarge:
     """``method`` from grid ``lr`` to ``grid``.
 
     ``guides``: anatomical images on ``grid``; ``weights`` are theirs, if the method has ``+fnlm``.
+    ``images``: what the network sees besides the map, one for each of its contrasts.
     """
 
     method: Method
@@ -63,6 +70,7 @@ class Enlarge:
     lr: Grid
     grid: Grid
     brain: Mask
+    images: tuple[Volume | None, ...] = ()
     guides: tuple[Volume, ...] = ()
     weights: fnlm.GuideWeights | None = None
 
@@ -104,8 +112,10 @@ class Enlarge:
             return start
         noise = float(np.median(i.sigma[i.values > 0])) / i.scale
         start = consistency.feasible(start, self.brain) / np.float32(i.scale)
-        network = self.network
-        predicted = through_axial(start, self.grid, lambda v: network.predict(v, noise))
+        network, single = self.network, axial_factor(self.factor, self.grid)[0] == 1
+        predicted = through_axial(
+            start, self.images, self.grid, lambda v, images: network.predict(v, noise, images, single)
+        )
         return np.asarray(predicted * np.float32(i.scale), dtype=np.float32)
 
     def finish(self, start: Volume, measured: Measurement | None) -> Enlarged:

@@ -138,7 +138,7 @@ def _floating(volume: Array) -> Array:
     return a if a.dtype in (np.float32, np.float64) else a.astype(np.float32)
 
 
-def _matrices(
+def factors(
     kind: str,
     lr_shape: Shape,
     hr: Shape | Part,
@@ -146,6 +146,7 @@ def _matrices(
     dtype: str,
     damping: float = 0.0,
 ) -> list[Array]:
+    """The matrix per axis of A (``kind`` "forward") or A⁺ ("pinv"): see those two."""
     filters = (None, None, None) if psf is None else psf
     ends: Sequence[tuple[int, int] | None] = (None, None, None)
     if isinstance(hr, Part):
@@ -172,7 +173,7 @@ def forward(hr: Array, lr_shape: Shape, psf: Psf | None = None, part: Part | Non
     hr = _floating(hr)
     if part is not None and hr.shape != tuple(b - a for a, b in zip(part.start, part.stop, strict=True)):
         raise ValueError(f"{hr.shape} is not the box from {part.start} to {part.stop}")
-    return apply_axes(hr, _matrices("forward", lr_shape, part or _shape(hr), psf, hr.dtype.str))
+    return apply_axes(hr, factors("forward", lr_shape, part or _shape(hr), psf, hr.dtype.str))
 
 
 def pinv(lr: Array, hr: Shape | Part, psf: Psf | None = None, damping: float = 0.0) -> Array:
@@ -183,13 +184,13 @@ def pinv(lr: Array, hr: Shape | Part, psf: Psf | None = None, damping: float = 0
     is larger.
     """
     lr = _floating(lr)
-    return apply_axes(lr, _matrices("pinv", _shape(lr), hr, psf, lr.dtype.str, damping))
+    return apply_axes(lr, factors("pinv", _shape(lr), hr, psf, lr.dtype.str, damping))
 
 
 def adjoint(lr: Array, hr: Shape | Part, psf: Psf | None = None) -> Array:
     """Aᵀ, the transpose of ``forward``. Raises ValueError if LR is larger."""
     lr = _floating(lr)
-    return apply_axes(lr, [m.T for m in _matrices("forward", _shape(lr), hr, psf, lr.dtype.str)])
+    return apply_axes(lr, [m.T for m in factors("forward", _shape(lr), hr, psf, lr.dtype.str)])
 
 
 def zero_fill(lr: Array, hr_shape: Shape) -> Array:

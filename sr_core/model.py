@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from .maps import Volume
+from .maps import Mask, Volume
+from .metabolites import Contrast
 from .networks import UNet
+from .slabs import Slabs
 
-# Planes at once: larger batches spill out of the processor's cache and are slower.
+# Slabs at once: larger batches spill out of the processor's cache and are slower.
 _BATCH = 4
 _MARGIN = 8
+# The order in which a network with two images takes them.
+CONTRASTS = (Contrast.T1, Contrast.FLAIR)
 _OTHERS = ((1, 2), (0, 2), (0, 1))  # the axes to look across, for each axis
 
 _REQUIRED = ("architecture", "training", "figures", "intended_use", "limits", "sha256")
@@ -40,36 +44,86 @@ class LoadedModel:
     network: UNet
     device: torch.device
 
-    def predict(self, volume: Volume, noise_sigma: float) -> Volume:
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The anatomical images that it takes besides the map, in order."""
+        return CONTRASTS[: self.network.images]
+
+    def predict(
+        self, volume: Volume, noise_sigma: float, images: Sequence[Volume | None] = (), single: bool = False
+    ) -> Volume:
         """Correct ``volume``, planes (slice, row, column) axial, values in units of the LR 99.9th percentile.
 
-        ``noise_sigma`` in the same unit. Only the box around what is not zero is computed; outside it the
-        result is ``volume``. float32 in and out.
+        ``noise_sigma`` in the same unit; ``images`` as ``standardised``, one for each of ``contrasts``,
+        None for what is missing. ``single``: planes were measured as they are, each goes through by
+        itself; else slices were enlarged by 4. Only the box around what is not zero is computed; outside
+        it the result is ``volume``. float32 in and out. Raises ValueError for another number of images.
         """
+        if len(images) != self.network.images:
+            raise ValueError(f"this network takes {self.network.images} anatomical images, not {len(images)}")
+        if single:
+            return self._by_plane(volume, noise_sigma, images)
         box = _box(volume)
         if box is None:
             return volume.copy()
-        n, stride = self.network.neighbours, self.network.stride
-        count, rows, columns = volume[box].shape
-        padded = np.pad(volume[box], ((n, n), (0, -rows % stride), (0, -columns % stride)), mode="edge")
+        network = self.network
+        slabs = Slabs(volume.shape, network.planes, network.stride, box)
         result = volume.copy()
-        part = result[box]
+        stacks = slabs.padded(volume, network.context)
+        seen = [slabs.padded(i, network.image_context) if i is not None else None for i in images]
         with (
             torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)),
         ):
-            for start in range(0, count, _BATCH):
-                stop = min(start + _BATCH, count)
-                planes = np.stack([padded[k : k + 2 * n + 1] for k in range(start, stop)])
-                batch = torch.from_numpy(planes).to(self.device, memory_format=torch.channels_last)
-                sigma = torch.full((stop - start,), noise_sigma, device=self.device)
-                corrected = self.network(batch, sigma)[:, 0, :rows, :columns]
-                part[start:stop] = corrected.float().cpu().numpy()
+            for first in range(0, slabs.count, _BATCH):
+                which = range(first, min(first + _BATCH, slabs.count))
+                stack = self._on_device([slabs.cut(stacks, n, network.context) for n in which])
+                sigma = torch.full((len(which),), noise_sigma, device=self.device)
+                anatomy = None
+                if images:
+                    anatomy = self._on_device([slabs.cut_all(seen, n, network.image_context) for n in which])
+                corrected = network(stack, sigma, anatomy).float().cpu().numpy()
+                for n, slab in zip(which, corrected, strict=True):
+                    slabs.paste(slab, n, result)
         return result
 
-    def _bfloat16(self) -> bool:
-        # Emulated bfloat16 is twice as slow as float32: only where the processor has it.
-        return self.device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+    def _by_plane(self, volume: Volume, noise_sigma: float, images: Sequence[Volume | None]) -> Volume:
+        """Every plane as a volume of nothing but itself, as training showed it single slabs."""
+        result = volume.copy()
+        for k in range(volume.shape[0]):
+
+            def alone(v: Volume, k: int = k) -> Volume:
+                return np.repeat(v[k : k + 1], self.network.planes, axis=0)
+
+            seen = [None if i is None else alone(i) for i in images]
+            result[k] = self.predict(alone(volume), noise_sigma, seen).mean(axis=0)
+        return result
+
+    def _on_device(self, arrays: Sequence[Volume]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device, memory_format=torch.channels_last)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` computes in bfloat16 by itself: emulated, it is twice as slow as float32."""
+    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def standardised(image: Volume, brain: Mask) -> Volume:
+    """``image`` as networks see anatomy: (v − mean) / SD within ``brain``, 0 outside it, within ± 4.
+
+    Mean and SD of what lies between the 5th and the 95th percentile, so that neither a bright lesion nor
+    a vessel decides; a scanner's arbitrary gain and offset drop out.
+    """
+    inside = image[brain]
+    out = np.zeros(image.shape, np.float32)
+    if not inside.size:
+        return out
+    low, high = np.percentile(inside, (5, 95))
+    usual = inside[(inside >= low) & (inside <= high)]
+    spread = float(usual.std())
+    if spread > 0:
+        out[brain] = np.clip((inside - float(usual.mean())) / spread, -4, 4)
+    return out
 
 
 def load_model(directory: Path, name: str) -> LoadedModel:
@@ -118,14 +172,26 @@ def source_commit() -> str:
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
-    """A nested table as TOML: strings, numbers, booleans, lists of those, and tables."""
-    flat = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
-    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in flat.items()]
-    text = "\n".join(lines) + "\n" if lines else ""
+    """A nested table as TOML: strings, numbers, booleans, lists of those, tables, and lists of tables."""
+    text = ""
     for key, value in table.items():
-        if isinstance(value, Mapping):
-            text += f"\n[{prefix}{key}]\n{to_toml(value, f'{prefix}{key}.')}"
+        if not _is_table(value) and not _are_tables(value):
+            text += f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if _is_table(value):
+            text += f"\n[{name}]\n{to_toml(value, f'{name}.')}"
+        elif _are_tables(value):
+            text += "".join(f"\n[[{name}]]\n{to_toml(v, f'{name}.')}" for v in value)
     return text
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(_is_table(v) for v in value)
 
 
 def _box(volume: Volume) -> tuple[slice, slice, slice] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from . import anatomy, baselines, brain
+from .axial import axial_factor
 from .enlarge import Enlarge, Input, Network
 from .findings import find_lesions, form_ratios
 from .grid import Shape
@@ -23,11 +25,12 @@ from .maps import (
     SuperResolved,
     SuperResolver,
     UnusableAcquisition,
+    Volume,
 )
 from .metabolites import USUAL_MMOL_PER_L, Contrast, Unit
 from .notes import Notes
 from .prepare import Prepared, prepare
-from .settings import METHODS, VARIATIONAL, Method, Settings
+from .settings import LEARNED, METHODS, VARIATIONAL, Method, Settings
 from .uncertainty import disagreement, null_space_share
 
 __all__ = ["METHODS", "STEPS", "Settings", "load"]
@@ -44,6 +47,8 @@ STEPS = (
 )
 
 _FEW_SLICES = 8
+# Axial slices, rows, columns; the second for single slabs.
+TRAINED_FACTORS = ((4, 4, 4), (1, 4, 4))
 _SCARCE = 0.5  # share of the brain below which a map's coverage is worth a warning
 
 
@@ -58,19 +63,21 @@ def load(
     ``sr_core.model.BadWeights`` for weights that do not match their card.
     """
     parsed = Method.parse(method)
-    network: Network | None = None
-    if parsed.base == "unet":
+    networks: dict[str, Network] = {}
+    if parsed.base in LEARNED:
         from .model import load_model
 
-        network = load_model(model_dir or Path(__file__).parent / "weights", parsed.base)
-    return _Resolver(parsed, settings, network)
+        # Without a T1 and a FLAIR a network of two inputs gives way to the one that needs none.
+        for name in dict.fromkeys((parsed.base, parsed.base.removesuffix("2"))):
+            networks[name] = load_model(model_dir or Path(__file__).parent / "weights", name)
+    return _Resolver(parsed, settings, networks)
 
 
 @dataclass(frozen=True)
 class _Resolver:
     method: Method
     settings: Settings
-    network: Network | None
+    networks: Mapping[str, Network]
 
     def __call__(self, acquisition: Acquisition) -> SuperResolved:
         """Raises ValueError, in words, if no map has a usable voxel."""
@@ -91,8 +98,11 @@ class _Resolver:
         with notes.timed("prepare"):
             prepared = _prepared(acquisition, brain_lr, settings, acquired, notes)
         guides = _guides(placed, settings.fnlm.guide)
-        used = _possible(self.method, bool(guides), acquired is not None, notes)
-        enlarge = Enlarge(used, settings, self.network, acquisition.grid, grid, inside)
+        anatomical = bool(placed.images)
+        used = _possible(self.method, anatomical, acquired is not None, axial_factor(factor, grid), notes)
+        network = self.networks.get(used.base)
+        images = _images(network, placed, inside)
+        enlarge = Enlarge(used, settings, network, acquisition.grid, grid, inside, images)
         guided = bool(guides) and (used.fnlm or used.base == "dtv" or settings.tv.weights_from == "guide")
         if guided:
             with notes.timed("method"):
@@ -134,8 +144,8 @@ class _Resolver:
                 method_requested=str(self.method),
                 method_used=str(used),
                 factor=factor,
-                guides=tuple(g.contrast for g in guides) if guided else (),
-                model_hash=self.network.sha256 if self.network is not None else "",
+                guides=_contrasts(guides if guided else (), network, placed),
+                model_hash=network.sha256 if network is not None else "",
                 settings_hash=settings.digest(),
                 registration=placed.registration,
                 steps=STEPS,
@@ -164,13 +174,43 @@ def _guides(placed: anatomy.Placed, wanted: Literal["flair", "t1", "both"]) -> l
     return found if wanted == "both" else found[:1]
 
 
-def _possible(method: Method, guided: bool, measured: bool, notes: Notes) -> Method:
-    """What of ``method`` this case allows; notes say what was dropped."""
+def _images(network: Network | None, placed: anatomy.Placed, inside: Mask) -> tuple[Volume | None, ...]:
+    """T1 and FLAIR as ``network`` takes them, None for one that is missing."""
+    if network is None or not network.contrasts:
+        return ()
+    from .model import standardised
+
+    found = [placed.image_of(c) for c in network.contrasts]
+    return tuple(None if i is None else standardised(i.values, inside) for i in found)
+
+
+def _contrasts(
+    guides: Sequence[AnatomicalImage], network: Network | None, placed: anatomy.Placed
+) -> tuple[Contrast, ...]:
+    """Every contrast that had a say in the maps."""
+    inputs = () if network is None else network.contrasts
+    seen = [c for c in inputs if placed.image_of(c) is not None]
+    return tuple(dict.fromkeys([*(g.contrast for g in guides), *seen]))
+
+
+def _possible(method: Method, anatomical: bool, measured: bool, factor: Shape, notes: Notes) -> Method:
+    """What of ``method`` this case allows; notes say what was dropped. ``factor`` of axial planes."""
     base, fnlm = method.base, method.fnlm
-    if fnlm and not guided:
+    if base in LEARNED and factor not in TRAINED_FACTORS:
+        notes.warnings.append(
+            f"{base} is replaced by bicubic: networks were trained to enlarge by 4, not by "
+            f"{' × '.join(str(f) for f in factor)}"
+        )
+        base = "bicubic"
+    if fnlm and not anatomical:
         notes.warnings.append("+fnlm is dropped: there is no T1 or FLAIR to guide it")
         fnlm = False
-    if base == "dtv" and not guided:
+    if base in LEARNED and base.endswith("2") and not anatomical:
+        notes.warnings.append(
+            f"{base} is replaced by {base[:-1]}: there is no T1 or FLAIR as its second input"
+        )
+        base = base[:-1]
+    if base == "dtv" and not anatomical:
         notes.warnings.append("dtv is replaced by tv: there is no T1 or FLAIR to give it directions")
         base = "tv"
     if base in VARIATIONAL and not measured:

@@ -14,7 +14,8 @@ from .metabolites import Metabolite
 from .tv import Tv
 
 VARIATIONAL = ("tv", "wtv", "dtv")  # data consistency is part of their solver
-BASES = ("bicubic", "zerofill", *VARIATIONAL, "manjon", "unet")
+LEARNED = ("unet", "gan", "unet2", "gan2")  # a "2" takes T1 and FLAIR as further inputs
+BASES = ("bicubic", "zerofill", *VARIATIONAL, "manjon", *LEARNED)
 METHODS = tuple(f"{base}{fnlm}{dc}" for base in BASES for fnlm in ("", "+fnlm") for dc in ("", "+dc"))
 
 

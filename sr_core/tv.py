@@ -208,7 +208,7 @@ def of_range_one(guide: Volume, inside: Mask) -> Volume:
 
 def operator_norm(lr_shape: Shape, part: Part, psf: Psf | None) -> float:
     """‖A‖ on volumes that are zero outside ``part``: the product of its axes' largest singular values."""
-    axes = kspace._matrices("forward", lr_shape, part, psf, np.dtype(np.float64).str)
+    axes = kspace.factors("forward", lr_shape, part, psf, np.dtype(np.float64).str)
     return float(np.prod([np.linalg.norm(a, 2) for a in axes]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -23,34 +24,66 @@ _BANDWIDTH = 0.55
 _ANGLE_SD = np.pi / _ORIENTATIONS / 1.2
 _CUTOFF, _ORDER = 0.45, 15
 _NOISE_SDS, _NOISE_SHRINK = 2.0, 1.7
-_EPS = float(np.finfo(np.float64).eps)
+_EPS = 1e-12
+_AT_ONCE = 4  # planes: more of them, with their sixteen filters each, leave the cache
 
 
 def fsim(x: Volume, truth: Volume, mask: Mask, data_range: float) -> float:
     """FSIM of axial planes (slice, row, column), ``data_range`` put to 255; 1 is perfect.
 
     Similarity is weighted by the larger phase congruency of both and summed over the voxels of
-    ``mask`` of all planes; filters see whole planes. Planes are averaged in blocks of
-    round(smaller side / 256), at least 1. Raises as ``metrics.psnr``.
+    ``mask`` of all planes; filters see whole planes. Raises as ``metrics.psnr``.
     """
     a, b, inside = in_planes(x, truth, mask, data_range)
-    size = max(1, round(min(a.shape[1:]) / 256))
-    top = below = 0.0
-    for plane, other, where in zip(a, b, inside, strict=True):
-        pair = blocks(np.stack([plane, other]) * (255 / data_range), size)
-        within = blocks(where[None].astype(np.float64), size)[0] >= 0.5
-        p, q = phase_congruency(pair)
-        g, h = gradient(pair, _SCHARR)
-        weight = np.maximum(p, q)[within]
-        alike = (2 * p * q + _T1) / (p**2 + q**2 + _T1) * (2 * g * h + _T2) / (g**2 + h**2 + _T2)
-        top += float((alike[within] * weight).sum())
-        below += float(weight.sum())
-    return top / below if below > 0 else 1.0
+    return similarity(features(a, data_range), features(b, data_range)).over(inside)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Phase congruency and gradient magnitude of planes, averaged in blocks of ``size`` × ``size``."""
+
+    congruency: Planes
+    gradient: Planes
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How alike two images are in each block, and how much that block counts."""
+
+    alike: Planes
+    weight: Planes
+    size: int
+
+    def over(self, mask: Mask) -> float:
+        """FSIM over the voxels of ``mask`` (plane, row, column); 1 where nothing counts."""
+        within = blocks(mask.astype(np.float32), self.size) >= 0.5
+        weight = self.weight[within]
+        below = float(weight.sum())
+        return float((self.alike[within] * weight).sum()) / below if below > 0 else 1.0
+
+
+def features(planes: Planes, data_range: float) -> Features:
+    """Of planes (plane, row, column), in blocks of round(smaller side / 256), at least 1."""
+    size = max(1, round(min(planes.shape[1:]) / 256))
+    scaled = blocks(planes, size) * (255 / data_range)
+    congruency = [phase_congruency(scaled[i : i + _AT_ONCE]) for i in range(0, len(scaled), _AT_ONCE)]
+    return Features(np.concatenate(congruency), gradient(scaled, _SCHARR), size)
+
+
+def similarity(x: Features, truth: Features) -> Similarity:
+    """The two factors of FSIM, phase congruency's and gradient's, and the weight of each block."""
+    p, q, g, h = x.congruency, truth.congruency, x.gradient, truth.gradient
+    alike = (2 * p * q + _T1) / (p**2 + q**2 + _T1) * (2 * g * h + _T2) / (g**2 + h**2 + _T2)
+    return Similarity(alike, np.maximum(p, q), x.size)
 
 
 @lru_cache(maxsize=4)
-def _filters(rows: int, columns: int) -> NDArray[np.float64]:
-    """(orientation, scale, row, column) log-Gabor transfer functions, zero frequency first."""
+def _filters(rows: int, columns: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(orientation, scale, row, column) log-Gabor transfer functions, zero frequency first.
+
+    And of each orientation the energy that noise of unit power at the shortest wavelength has.
+    """
     axes = [(np.arange(n) - n // 2) / (n - n % 2) for n in (rows, columns)]
     fx, fy = np.meshgrid(*[fft.ifftshift(a) for a in axes], indexing="ij")
     radius = np.hypot(fx, fy)
@@ -62,7 +95,13 @@ def _filters(rows: int, columns: int) -> NDArray[np.float64]:
     radial[:, 0, 0] = 0.0
     turned = angle - np.pi * np.arange(_ORIENTATIONS)[:, None, None] / _ORIENTATIONS
     apart = np.abs(np.arctan2(np.sin(turned), np.cos(turned)))
-    return np.asarray(np.exp(-(apart**2) / (2 * _ANGLE_SD**2))[:, None] * radial)
+    bank = np.exp(-(apart**2) / (2 * _ANGLE_SD**2))[:, None] * radial
+    noise = np.zeros(_ORIENTATIONS)
+    for i, filters in enumerate(bank):
+        kernels = fft.ifft2(filters).real * np.sqrt(rows * columns)
+        overlap = np.einsum("sij,tij->st", kernels, kernels)
+        noise[i] = 2 * (np.trace(overlap) + 2 * np.triu(overlap, 1).sum()) / (filters[0] ** 2).sum()
+    return bank.astype(np.float32), noise
 
 
 def phase_congruency(planes: Planes) -> Planes:
@@ -70,12 +109,11 @@ def phase_congruency(planes: Planes) -> Planes:
 
     The noise threshold comes from the median response at the shortest wavelength over the whole plane.
     """
-    bank = _filters(*planes.shape[1:])
-    pixels = planes.shape[1] * planes.shape[2]
-    spectrum = fft.fft2(planes)
-    energy_of_all = np.full(planes.shape, _EPS)
+    bank, noise_energy = _filters(*planes.shape[1:])
+    spectrum = fft.fft2(planes.astype(np.float32))
+    energy_of_all = np.zeros(planes.shape)
     amplitude_of_all = np.full(planes.shape, _EPS)
-    for filters in bank:
+    for filters, noise in zip(bank, noise_energy, strict=True):
         response = fft.ifft2(spectrum[:, None] * filters)
         amplitude = np.abs(response)
         whole = response.sum(axis=1)
@@ -84,11 +122,7 @@ def phase_congruency(planes: Planes) -> Planes:
         energy = (in_step.real - np.abs(in_step.imag)).sum(axis=1)
 
         power = np.median(amplitude[:, 0].reshape(len(planes), -1) ** 2, axis=1) / np.log(2)
-        power /= (filters[0] ** 2).sum()
-        kernels = fft.ifft2(filters).real * np.sqrt(pixels)
-        overlap = np.einsum("sij,tij->st", kernels, kernels)
-        noise = power * 2 * (np.trace(overlap) + 2 * np.triu(overlap, 1).sum())
-        tau = np.sqrt(noise / 2)
+        tau = np.sqrt(power * noise / 2)
         threshold = tau * (np.sqrt(np.pi / 2) + _NOISE_SDS * np.sqrt(2 - np.pi / 2)) / _NOISE_SHRINK
         energy_of_all += np.maximum(energy - threshold[:, None, None], 0.0)
         amplitude_of_all += amplitude.sum(axis=1)

@@ -24,7 +24,7 @@ def psnr(x: Volume, truth: Volume, mask: Mask, data_range: float) -> float:
 
     Raises ValueError for an empty mask or a data range that is not positive.
     """
-    error = _errors(x, truth, mask)
+    error = errors(x, truth, mask)
     if data_range <= 0:
         raise ValueError(f"a data range is positive, not {data_range}")
     mse = float(np.mean(error**2))
@@ -36,7 +36,7 @@ def nrmse(x: Volume, truth: Volume, mask: Mask) -> float:
 
     Raises ValueError for an empty mask, or a truth that is zero all over it.
     """
-    error = _errors(x, truth, mask)
+    error = errors(x, truth, mask)
     power = float(np.mean(truth[mask].astype(np.float64) ** 2))
     if power == 0:
         raise ValueError("a relative error needs a truth that is not zero everywhere")
@@ -50,8 +50,13 @@ def ssim(x: Volume, truth: Volume, mask: Mask, data_range: float) -> float:
     Raises as ``psnr``.
     """
     a, b, inside = in_planes(x, truth, mask, data_range)
-    luminance, structure = _similarity(a, b, data_range)
-    return float((luminance * structure)[inside].mean())
+    return float(ssim_map(a, b, data_range)[inside].mean())
+
+
+def ssim_map(x: Planes, truth: Planes, data_range: float) -> Planes:
+    """SSIM at every voxel of planes (plane, row, column): what ``ssim`` is the mean of."""
+    luminance, structure = _similarity(x, truth, data_range)
+    return luminance * structure
 
 
 def ms_ssim(x: Volume, truth: Volume, mask: Mask, data_range: float) -> float:
@@ -108,11 +113,16 @@ def gradient(planes: Planes, across: Sequence[float]) -> Planes:
 
 def in_planes(x: Volume, truth: Volume, mask: Mask, data_range: float) -> tuple[Planes, Planes, Mask]:
     """Both volumes and the mask, of the planes that the mask touches."""
-    _errors(x, truth, mask)
+    errors(x, truth, mask)
     if data_range <= 0:
         raise ValueError(f"a data range is positive, not {data_range}")
-    planes = np.flatnonzero(mask.any(axis=(1, 2)))
+    planes = planes_of(mask)
     return x[planes].astype(np.float64), truth[planes].astype(np.float64), mask[planes]
+
+
+def planes_of(mask: Mask) -> NDArray[np.intp]:
+    """Indices of the planes that ``mask`` touches."""
+    return np.flatnonzero(mask.any(axis=(1, 2)))
 
 
 def _similarity(a: Planes, b: Planes, data_range: float) -> tuple[Planes, Planes]:
@@ -130,7 +140,8 @@ def _similarity(a: Planes, b: Planes, data_range: float) -> tuple[Planes, Planes
     return luminance, (2 * covariance + c2) / (var_a + var_b + c2)
 
 
-def _errors(x: Volume, truth: Volume, mask: Mask) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def errors(x: Volume, truth: Volume, mask: Mask) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """x − truth at the voxels of ``mask``. Raises ValueError for an empty mask."""
     if not mask.any():
         raise ValueError("a figure of merit needs at least one voxel")
     return x[mask].astype(np.float64) - truth[mask]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -12,6 +13,8 @@ from sr_core.metabolites import Metabolite
 from sr_core.settings import Method, Settings
 from sr_core.simulate import REGIMES, LesionPlan, Options
 
+from .peers import PEERS
+
 T = TypeVar("T")
 
 HEALTHY = "healthy"  # the regime without a lesion
@@ -20,11 +23,21 @@ Figure = Literal["ssim", "ms_ssim", "fsim", "gmsd"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with the settings it runs under, by the name it has in the report."""
+    """A method, or one of ``PEERS``, by the name it has in the report.
+
+    ``settings`` are those it runs under, ``without_noise`` those for cases without noise. ``weights``:
+    the folder of its networks, None for that of the whole evaluation.
+    """
 
     name: str
     method: str
     settings: Settings
+    without_noise: Settings
+    weights: str | None = None
+
+    def settings_for(self, condition: Condition) -> Settings:
+        """Those of a case of ``condition``."""
+        return self.settings if condition.noisy else self.without_noise
 
 
 @dataclass(frozen=True)
@@ -44,15 +57,32 @@ class Condition:
         """What a table of the report is about: all but the draw."""
         return self.regime, self.noise, self.snr
 
+    @property
+    def noisy(self) -> bool:
+        """Whether its LR maps are anything but exact."""
+        return self.snr is not None or self.noise > 0
+
+    def __str__(self) -> str:
+        """A name for files: "match snr8 draw0"."""
+        level = f"snr{self.snr:g}" if self.snr is not None else f"noise{self.noise:g}"
+        return f"{self.regime} {level} draw{self.draw}"
+
 
 @dataclass(frozen=True)
 class Protocol:
     """``methods`` on ``part`` of ``split``; label maps in ``data``. The first method is the baseline.
 
-    Every subject is simulated ``draws`` times from ``seed``, in every one of ``regimes`` ("healthy" or
-    one of simulation's), at every level: of ``snr`` if there is any, else of ``noise``. ``artefacts``,
-    ``psf``, ``masked`` as in ``simulate.Options``. ``metabolites``: the maps to keep, () for all.
-    ``figures`` to compute besides PSNR and NRMSE.
+    With a ``pool`` part "test" is that pool's heads, internal and external (or those of ``heads``); its
+    files lie in ``pool_data``. Every
+    subject is simulated ``draws`` times from ``seed``, in every one of ``regimes`` ("healthy" or one of
+    simulation's), at every level: of ``snr`` if there is any (``inf``: no noise), else of ``noise``.
+    Cases without noise are exact maps of the whole field of view, as hard consistency assumes; to the
+    others ``artefacts``, ``psf`` and ``masked`` apply as in ``simulate.Options``.
+    ``model``: "usual", seven metabolites, or "paper", one map whose tumour is τ (Li et al. 2022), τ
+    going evenly through the paper's seven. ``metabolites``: the maps to keep, () for all.
+    ``truth``: 1, the maps cropped in k-space, or 2, what the FNLM pipeline makes of exact LR maps.
+    ``figures`` to compute besides those that cost little. ``table``: the table of the paper that the
+    report lays its own beside, None for none.
     """
 
     data: str
@@ -60,15 +90,22 @@ class Protocol:
     part: str
     methods: tuple[Variant, ...]
     seed: int
+    name: str = "evaluation"
+    pool: str | None = None
+    pool_data: str = ""
+    heads: tuple[str, ...] = ()
     regimes: tuple[str, ...] = ("mismatch",)
     noise: tuple[float, ...] = (1.0,)
     snr: tuple[float, ...] = ()
     draws: int = 1
+    model: Literal["usual", "paper"] = "usual"
     metabolites: tuple[Metabolite, ...] = ()
+    truth: Literal[1, 2] = 1
     artefacts: bool = True
     psf: Literal["none", "hamming"] = "none"
     masked: bool = True
     figures: tuple[Figure, ...] = ("ssim",)
+    table: Literal[1, 2] | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -83,12 +120,16 @@ class Protocol:
         unknown = sorted(set(self.figures) - set(get_args(Figure)))
         if unknown:
             raise ValueError(f"no figure {', '.join(unknown)}; there is {', '.join(get_args(Figure))}")
+        if self.model not in ("usual", "paper"):
+            raise ValueError(f"a model is 'usual' or 'paper', not {self.model!r}")
+        if self.truth not in (1, 2) or self.table not in (1, 2, None):
+            raise ValueError(f"there are truths 1 and 2, and tables 1 and 2; not {self.truth}, {self.table}")
         if self.draws < 1 or not self.regimes or not (self.snr or self.noise):
             raise ValueError("an evaluation has at least one draw, one regime and one level of noise")
 
     def conditions(self) -> list[Condition]:
         """Every condition a subject is simulated in, draw by draw."""
-        levels: list[tuple[float, float | None]] = [(0.0, s) for s in self.snr]
+        levels: list[tuple[float, float | None]] = [(0.0, None if math.isinf(s) else s) for s in self.snr]
         levels = levels or [(n, None) for n in self.noise]
         return [
             Condition(regime, noise, snr, draw)
@@ -97,17 +138,19 @@ class Protocol:
             for noise, snr in levels
         ]
 
-    def options(self, condition: Condition) -> Options:
-        """How ``condition`` is simulated."""
+    def options(self, condition: Condition, tau: float = 0.5) -> Options:
+        """How ``condition`` is simulated; ``tau`` is the paper's model's."""
         healthy = condition.regime == HEALTHY
         return Options(
             regime="match" if healthy else condition.regime,  # type: ignore[arg-type]
             noise=condition.noise,
             lesion=None if healthy else LesionPlan(),
-            artefacts=self.artefacts,
+            artefacts=self.artefacts and condition.noisy,
             snr=condition.snr,
             psf=self.psf,
-            masked=self.masked,
+            masked=self.masked and condition.noisy,
+            metabolites=self.model,
+            tau=tau,
         )
 
 
@@ -130,26 +173,24 @@ def overridden(settings: T, table: Mapping[str, Any]) -> T:
 
 
 def read(path: Path) -> Protocol:
-    """An evaluation's TOML. Raises ValueError naming an unknown or missing key.
+    """An evaluation's TOML, named after the file. Raises ValueError naming an unknown or missing key.
 
-    ``methods`` lists names of methods; each ``[[variant]]`` adds one with a ``name``, a ``method`` and a
-    table of ``settings`` that differ from those of the table ``[settings]``, which all methods share.
+    ``methods`` lists names of methods; each ``[[variant]]`` adds one with a ``name``, a ``method`` (or a
+    peer's name), perhaps a ``weights`` folder, and a table of ``settings`` that differ from those of the
+    table ``[settings]``, which all methods share. ``[without_noise]``: settings over these for cases
+    without noise.
     """
     table = tomllib.loads(path.read_text())
     try:
         common = overridden(Settings(), table.pop("settings", {}))
-        variants = [Variant(m, m, common) for m in table.pop("methods", ())]
-        variants += [
-            Variant(v["name"], v["method"], overridden(common, v.get("settings", {})))
-            for v in table.pop("variant", ())
-        ]
-        for v in variants:
-            Method.parse(v.method)
+        exact = table.pop("without_noise", {})
+        listed = [{"name": m, "method": m} for m in table.pop("methods", ())]
+        variants = tuple(_variant(v, common, exact) for v in (*listed, *table.pop("variant", ())))
         table["metabolites"] = tuple(Metabolite(m) for m in table.get("metabolites", ()))
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
         }
-        return Protocol(methods=tuple(variants), **values)
+        return Protocol(methods=variants, name=path.stem, **values)
     except KeyError as e:
         raise ValueError(f"{path}: a variant has a name and a method; {e} is missing") from e
     except TypeError as e:
@@ -158,9 +199,17 @@ def read(path: Path) -> Protocol:
         raise ValueError(f"{path}: {e}") from e
 
 
-def subjects(protocol: Protocol) -> list[str]:
-    """Names of the label maps to evaluate. Raises ValueError if the split has no such part."""
-    split = tomllib.loads(Path(protocol.split).read_text())
-    if protocol.part not in split:
-        raise ValueError(f"{protocol.split} has no part {protocol.part!r}; it has {', '.join(split)}")
-    return [str(name) for name in split[protocol.part]]
+def _variant(table: Mapping[str, Any], common: Settings, exact: Mapping[str, Any]) -> Variant:
+    unknown = sorted(set(table) - {"name", "method", "settings", "weights"})
+    if unknown:
+        raise ValueError(f"a variant has no {', '.join(unknown)}")
+    if table["method"] not in PEERS:
+        Method.parse(table["method"])
+    own = table.get("settings", {})
+    return Variant(
+        table["name"],
+        table["method"],
+        overridden(common, own),
+        overridden(overridden(common, exact), own),
+        table.get("weights"),
+    )

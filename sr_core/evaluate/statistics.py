@@ -57,3 +57,15 @@ def holm(p: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(p) - rank) * p[i]))
         adjusted[int(i)] = least
     return adjusted
+
+
+def mann_whitney(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> float | None:
+    """Two-sided p of the Mann–Whitney U test between the subjects' means of ``a`` and of ``b``.
+
+    The paper's test. It takes the two as unpaired, so it sees less than ``wilcoxon``. None with fewer
+    than FEWEST_PAIRS subjects in either.
+    """
+    first, second = ([float(np.mean(v)) for v in group.values()] for group in (a, b))
+    if min(len(first), len(second)) < FEWEST_PAIRS:
+        return None
+    return float(stats.mannwhitneyu(first, second).pvalue)

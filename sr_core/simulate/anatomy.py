@@ -6,8 +6,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from sr_core.grid import Affine, Grid
-from sr_core.maps import AnatomicalImage, Volume
+from sr_core.maps import AnatomicalImage, Mask, Volume
 from sr_core.metabolites import Contrast
+from sr_core.nlm import bounding_box
 
 from .fields import smooth_field
 from .lesion import LesionModel
@@ -19,6 +20,8 @@ SIGNAL: dict[Contrast, tuple[float, float, float, float, float]] = {
     Contrast.FLAIR: (0.58, 0.76, 0.12, 1.25, 0.45),
 }
 WHITE_MATTER_SIGNAL = 600.0
+# Share of brain in a voxel from which brain extraction keeps it.
+SEEN = 0.02
 BIAS_SD = 0.08
 NOISE_SD = 0.02
 # A head that moved a little between anatomy and MRSI, as no header tells.
@@ -28,25 +31,41 @@ MOVED_MM, TURNED_DEG = 2.0, 2.0
 def anatomical_image(
     tissue: TissueModel, lesion: LesionModel | None, contrast: Contrast, rng: np.random.Generator
 ) -> AnatomicalImage:
-    """``contrast`` on the 1 mm grid in arbitrary units; Rician-like noise and bias field; air is near 0."""
+    """``contrast`` on the 1 mm grid in arbitrary units; Rician-like noise and bias field; air is near 0.
+
+    The real image of the tissue, where it has one, else made from its tissues, with ``lesion`` painted
+    in. A real image with a lesion of its own stays as it is, and gives way to a made one where
+    ``lesion`` (None, or none on anatomy) says that nothing is seen.
+    """
     wm, gm, csf, ill, dead = SIGNAL[contrast]
-    if contrast is Contrast.T1 and tissue.t1 is not None:
-        healthy: Volume = tissue.t1 / float(np.median(tissue.t1[tissue.wm > 0.9]))
+    real = tissue.image_of(contrast)
+    if tissue.lesion is not None:
+        real = real if lesion is not None and lesion.flair.any() else None
+        lesion = lesion if real is None else None
+    box = bounding_box(tissue.brain > SEEN)
+    if real is not None:
+        values: Volume = np.asarray(wm * real[box] / float(np.median(real[_sure_white_matter(tissue)])))
     else:
-        healthy = wm * tissue.wm + gm * tissue.gm + csf * tissue.csf
-        healthy = healthy * (1 + 0.03 * smooth_field(rng, tissue.grid.shape, 4.0))
-    values = healthy
+        values = wm * tissue.wm[box] + gm * tissue.gm[box] + csf * tissue.csf[box]
+        values = values * (1 + 0.03 * smooth_field(rng, tissue.grid.shape, 4.0)[box])
     if lesion is not None:
-        share = lesion.flair
-        texture = 1 + 0.4 * (lesion.texture - 1)
+        share, core = lesion.flair[box], lesion.core[box]
+        texture = 1 + 0.4 * (lesion.texture[box] - 1)
         values = values * (1 - share) + share * ill * texture
-        values = values * (1 - lesion.core) + lesion.core * dead
-    bias = np.exp(BIAS_SD * smooth_field(rng, tissue.grid.shape, 90.0))
-    noise = rng.standard_normal((2, *tissue.grid.shape), dtype=np.float32) * np.float32(NOISE_SD * wm)
-    measured = np.hypot(values * bias + noise[0], noise[1]) * (tissue.brain > 0.02)
-    return AnatomicalImage(
-        contrast, np.asarray(WHITE_MATTER_SIGNAL / wm * measured, dtype=np.float32), tissue.grid
+        values = values * (1 - core) + core * dead
+    bias = np.exp(BIAS_SD * smooth_field(rng, tissue.grid.shape, 90.0)[box])
+    noise = rng.standard_normal((2, *tissue.grid.shape), dtype=np.float32)[:, *box] * np.float32(
+        NOISE_SD * wm
     )
+    measured = np.zeros(tissue.grid.shape, dtype=np.float32)
+    measured[box] = np.hypot(values * bias + noise[0], noise[1]) * (tissue.brain[box] > SEEN)
+    measured[box] *= WHITE_MATTER_SIGNAL / wm
+    return AnatomicalImage(contrast, measured, tissue.grid)
+
+
+def _sure_white_matter(tissue: TissueModel) -> Mask:
+    sure = tissue.wm > 0.9
+    return sure if tissue.lesion is None else sure & ~tissue.lesion.whole
 
 
 def misregistered(image: AnatomicalImage, motion: Affine) -> AnatomicalImage:

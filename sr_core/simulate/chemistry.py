@@ -8,6 +8,7 @@ import numpy as np
 
 from sr_core.maps import Volume
 from sr_core.metabolites import Metabolite
+from sr_core.nlm import bounding_box
 
 from .fields import smooth_field
 from .lesion import LesionModel
@@ -57,6 +58,8 @@ MORE: dict[Metabolite, Chemistry] = {
     Metabolite.LAC: Chemistry(0.0, 0.0, 3.0, 6.0, 15.0),
     Metabolite.LIP: Chemistry(0.0, 0.0, 1.0, 8.0, 15.0),
 }
+# Tumour in the paper's model (Li et al. 2022, Methods, "Training Data Simulation").
+TAUS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 REGIONAL_SPREAD = 0.06  # SD of slow variation over the brain, relative
 OWN_TEXTURE = 0.10  # SD of texture that a metabolite does not share with the others, relative
 
@@ -72,17 +75,20 @@ def concentrations(
     """``metabolite`` in mmol/L on the VHR grid of ``tissue``; zero outside grey and white matter."""
     c = chemistry_of(metabolite)
     shape = tissue.grid.shape
-    regional = smooth_field(rng, shape, 40.0)
-    own = smooth_field(rng, shape, 5.0)
-    healthy = (c.wm * tissue.wm + c.gm * tissue.gm) * (1 + REGIONAL_SPREAD * regional)
-    if lesion is None:
-        return np.asarray(np.maximum(healthy, 0), dtype=np.float32)
-    # The shares of tumour are shares of the voxel: what is left of the parenchyma stays healthy.
-    remaining = 1 - lesion.tumour / np.maximum(tissue.parenchyma, 1e-3)
-    viable = lesion.tumour - lesion.necrosis
-    texture = lesion.texture * (1 + OWN_TEXTURE * own)
-    diseased = c.tumour * viable * texture + c.necrosis * lesion.necrosis
-    return np.asarray(np.maximum(healthy * remaining + diseased, 0), dtype=np.float32)
+    box = bounding_box(tissue.parenchyma > 0)
+    regional = smooth_field(rng, shape, 40.0)[box]
+    own = smooth_field(rng, shape, 5.0)[box]
+    values = (c.wm * tissue.wm[box] + c.gm * tissue.gm[box]) * (1 + REGIONAL_SPREAD * regional)
+    if lesion is not None:
+        # The shares of tumour are shares of the voxel: what is left of the parenchyma stays healthy.
+        tumour, necrosis = lesion.tumour[box], lesion.necrosis[box]
+        remaining = 1 - tumour / np.maximum(tissue.parenchyma[box], 1e-3)
+        texture = lesion.texture[box] * (1 + OWN_TEXTURE * own)
+        diseased = c.tumour * (tumour - necrosis) * texture + c.necrosis * necrosis
+        values = values * remaining + diseased
+    concentration = np.zeros(shape, dtype=np.float32)
+    concentration[box] = np.maximum(values, 0)
+    return concentration
 
 
 def paper_model(tissue: TissueModel, lesion: LesionModel | None, tau: float) -> Volume:

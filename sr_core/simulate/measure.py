@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from sr_core import kspace
@@ -13,6 +15,8 @@ from sr_core.kspace import Psf
 from sr_core.maps import Mask, Volume
 
 from .fields import smooth_field
+
+Reach = tuple[NDArray[Any], NDArray[Any]]
 
 NOT_DETECTED_PERCENT = 999.0  # LCModel's largest CRLB: the fit found none
 TYPICAL_LINEWIDTH_PPM = 0.045
@@ -41,11 +45,15 @@ def kspace_noise(rng: np.random.Generator, shape: Shape, psf: Psf | None = None)
     return np.asarray(image, dtype=np.float32)
 
 
-def linewidth_map(rng: np.random.Generator, brain: Mask, spacing_mm: tuple[float, float, float]) -> Volume:
+def linewidth_map(
+    rng: np.random.Generator, brain: Mask, spacing_mm: tuple[float, float, float], reach: Reach
+) -> Volume:
     """FWHM in ppm inside ``brain`` (slices to the head, rows to the back): about 0.045, broader where
-    air is near – above the frontal sinus and the ear canals – and towards the skull base."""
-    where = np.argwhere(brain)
-    low, high = where.min(axis=0), where.max(axis=0)
+    air is near – above the frontal sinus and the ear canals – and towards the skull base.
+
+    ``reach``: first and last index of the brain along each axis, which may lie beyond the grid.
+    """
+    low, high = reach
     grids = np.indices(brain.shape, dtype=np.float32)
     z, y, x = ((g - a) / max(b - a, 1) for g, a, b in zip(grids, low, high, strict=True))
     size_mm = (high - low) * np.asarray(spacing_mm)
@@ -101,7 +109,7 @@ def draw_artefacts(rng: np.random.Generator, brain: Mask) -> Artefacts:
     """About 1 % of brain voxels missing in small clumps, and a patchy lipid rim one voxel wide."""
     clumps = smooth_field(rng, brain.shape, 2.0)
     missing = brain & (clumps > np.quantile(clumps[brain], 0.99))
-    edge = brain & ~ndimage.binary_erosion(brain)
+    edge = brain & ~ndimage.binary_erosion(brain, border_value=1)  # the end of a slab is no rim
     patches = np.clip(smooth_field(rng, brain.shape, 6.0) - 0.8, 0, 1)
     return Artefacts(missing, np.asarray(edge * patches, dtype=np.float32))
 

@@ -1,9 +1,8 @@
-"""The protocol of an evaluation, what is scored, and what is said of the scores."""
+"""The protocol of an evaluation, its cases, and what is said of scores."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sr_core import Metabolite, MetaboliteMap, Settings, SuperResolved
+from sr_core import Settings
 from sr_core.evaluate import statistics
-from sr_core.evaluate.protocol import Condition, Protocol, Variant, overridden, read, subjects
-from sr_core.evaluate.report import by_draw, card_figures, gain, markdown, write_csv
-from sr_core.evaluate.score import Score, compare, study_seed, tumour_zone
-from sr_core.resolve import load
-from sr_core.simulate import Options, SimulatedStudy, from_icbm152, simulate
+from sr_core.evaluate.cases import cases, study_seed, subjects
+from sr_core.evaluate.gains import by_subject, gain, level, values_of
+from sr_core.evaluate.protocol import Condition, Protocol, Variant, overridden, read
+from sr_core.evaluate.publish import card_figures, publish
+from sr_core.evaluate.report import Run, markdown, of_protocol, write
+from sr_core.evaluate.report import read as read_run
+from sr_core.simulate import TAUS, Options
+from tests.unit.sr_core.scored import NAN, gaining, score
 
 CONFIGS = Path("config/evaluate")
 ROOT = Path(__file__).parents[3]
+SHIPPED = ["default", "guided", "matched", "noise", "regimes", "regimes_rich", "table1", "table2"]
 
 MINIMAL = """
 data = "labels"
@@ -40,12 +43,15 @@ def protocol(tmp_path: Path, more: str = "") -> Protocol:
 # The protocol.
 
 
-@pytest.mark.parametrize("name", ["default", "guided", "noise"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_protocols_can_be_read_and_look_at_validation_subjects(name):
     found = read(ROOT / CONFIGS / f"{name}.toml")
-    assert found.part == "validation"
+    assert (found.name, found.part) == (name, "validation")
     assert found.methods[0].name == "bicubic"
-    assert subjects(replace(found, split=str(ROOT / found.split)))
+    assert [s.name for s in subjects(replace(found, split=str(ROOT / found.split)))] == [
+        "seg_11_noface",
+        "seg_12_noface",
+    ]
 
 
 def test_every_regime_is_seen_at_every_level_in_every_draw(tmp_path):
@@ -65,6 +71,18 @@ def test_without_snr_the_usual_noise_is_multiplied(tmp_path):
     )
 
 
+def test_infinite_snr_is_no_noise_and_such_a_case_is_exact_over_the_whole_field_of_view(tmp_path):
+    found = protocol(tmp_path, "snr = [inf, 8.0]\n[without_noise]\ndenoise = false\nconsistency = 'hard'")
+    exact, noisy = found.conditions()
+    assert (exact.noise, exact.snr, exact.noisy) == (0.0, None, False) and noisy.noisy
+    options = found.options(exact)
+    assert not options.masked and not options.artefacts
+    assert found.options(noisy).masked and found.options(noisy).artefacts
+    (variant,) = found.methods
+    assert variant.settings_for(exact) == Settings(denoise=False, consistency="hard")
+    assert variant.settings_for(noisy) == Settings()
+
+
 def test_a_variant_is_a_method_with_settings_of_its_own_over_the_common_ones(tmp_path):
     found = protocol(
         tmp_path,
@@ -74,12 +92,14 @@ def test_a_variant_is_a_method_with_settings_of_its_own_over_the_common_ones(tmp
         [[variant]]
         name = "guide only"
         method = "bicubic+fnlm+dc"
+        weights = "runs/other"
         settings = { consistency = "hard", fnlm = { mode = "dc", h = 0.06 } }
         """,
     )
     plain, variant = found.methods
-    assert plain == Variant("bicubic", "bicubic", Settings(denoise=False))
-    assert (variant.name, variant.method) == ("guide only", "bicubic+fnlm+dc")
+    common = Settings(denoise=False)
+    assert plain == Variant("bicubic", "bicubic", common, common)
+    assert (variant.name, variant.method, variant.weights) == ("guide only", "bicubic+fnlm+dc", "runs/other")
     assert not variant.settings.denoise and variant.settings.consistency == "hard"
     assert (variant.settings.fnlm.mode, variant.settings.fnlm.h) == ("dc", 0.06)
     assert variant.settings.fnlm.passes == Settings().fnlm.passes
@@ -97,10 +117,14 @@ def test_lists_become_the_tuples_that_settings_are_made_of():
         ("draws = 0", "at least one draw"),
         ('figures = ["lpips"]', "no figure lpips; there is ssim"),
         ('metabolites = ["naa"]', "'naa'"),
+        ('model = "papers"', "'usual' or 'paper', not 'papers'"),
+        ("truth = 3", "truths 1 and 2"),
         ("[settings]\ndenoize = false", "no setting denoize; there is"),
+        ("[without_noise]\ndenoize = false", "no setting denoize; there is"),
         ('[[variant]]\nmethod = "bicubic"', "'name' is missing"),
         ('[[variant]]\nname = "bicubic"\nmethod = "zerofill"', "two methods of one name: bicubic"),
         ('[[variant]]\nname = "x"\nmethod = "bilinear"', "no method 'bilinear'"),
+        ('[[variant]]\nname = "x"\nmethod = "bicubic"\nsetings = {}', "a variant has no setings"),
         ('[[variant]]\nname = "x"\nmethod = "bicubic"\nsettings = { fnlm = { hh = 1 } }', "no setting hh"),
     ],
 )
@@ -110,12 +134,45 @@ def test_a_mistake_in_a_protocol_is_named_with_the_file(tmp_path, more, words):
     assert "protocol.toml" in str(caught.value)
 
 
+# Cases.
+
+
 def test_an_unknown_part_names_those_there_are(tmp_path):
     (tmp_path / "split.toml").write_text('train = ["a"]\ntest = ["b", "c"]\n')
     found = replace(protocol(tmp_path), split=str(tmp_path / "split.toml"))
-    assert subjects(replace(found, part="test")) == ["b", "c"]
+    assert [s.name for s in subjects(replace(found, part="test"))] == ["b", "c"]
     with pytest.raises(ValueError, match="no part 'validation'; it has train, test"):
         subjects(found)
+
+
+def test_the_shipped_pool_is_the_test_part_of_the_tables():
+    """Internal and external heads, τ spread evenly over both, the same in all regimes of a subject."""
+    found = replace(
+        read(ROOT / CONFIGS / "table2.toml"),
+        part="test",
+        pool=str(ROOT / CONFIGS / "pool.toml"),
+        pool_data="",
+    )
+    assert Counter(s.source for s in subjects(found)) == {"internal": 4, "external": 17}
+    all_cases = cases(found)
+    assert len(all_cases) == 21 * 2
+    taus = {source: Counter() for source in ("internal", "external")}
+    for case in all_cases:
+        if case.condition.regime == "match":
+            taus[case.subject.source][case.tau] += 1
+    assert set(taus["internal"]) == {0.2, 0.4, 0.6, 0.8}
+    assert set(taus["external"]) == set(TAUS)
+    assert max(taus["external"].values()) - min(taus["external"].values()) <= 1
+    assert all(a.tau == b.tau and a.seed == b.seed for a, b in zip(*[iter(all_cases)] * 2, strict=True))
+
+
+def test_some_heads_of_a_pool_may_be_chosen_by_name():
+    found = replace(
+        read(ROOT / CONFIGS / "regimes.toml"), part="test", pool=str(ROOT / CONFIGS / "pool.toml")
+    )
+    assert Counter(s.source for s in subjects(found)) == {"internal": 4, "external": 5}
+    with pytest.raises(ValueError, match="has no nobody; it has seg_17_noface"):
+        subjects(replace(found, heads=("nobody",)))
 
 
 def test_draws_have_seeds_of_their_own_and_the_first_that_of_the_recorded_figures():
@@ -123,89 +180,34 @@ def test_draws_have_seeds_of_their_own_and_the_first_that_of_the_recorded_figure
     assert len({study_seed(1, name, draw) for name in "ab" for draw in range(3)}) == 6
 
 
-# Scoring.
-
-
-@pytest.fixture(scope="module")
-def study() -> SimulatedStudy:
-    whole = simulate(from_icbm152(), 3, Options(regime="mri_only", noise=0.0, artefacts=False, masked=False))
-    kept = tuple(m for m in whole.acquisition.maps if m.metabolite in (Metabolite.TCHO, Metabolite.HG2))
-    return replace(whole, acquisition=replace(whole.acquisition, maps=kept))
-
-
-@pytest.fixture(scope="module")
-def result(study) -> SuperResolved:
-    return load(None, "bicubic", Settings(denoise=False))(study.acquisition)
-
-
-def test_the_zone_of_a_lesion_only_in_mri_is_that_which_anatomy_shows(study):
-    zone = tumour_zone(study)
-    assert (zone | ~study.lesions["flair"]).all()
-    assert 1.3 < zone.sum() / study.lesions["flair"].sum() < 6
-    assert not tumour_zone(replace(study, lesions={})).any()
-
-
-def test_a_perfect_result_scores_infinitely_and_an_error_inside_the_zone_counts_there(study, result):
-    """2HG is not scored where the chemistry is healthy."""
-    truth = study.truth_of(Metabolite.TCHO)
-    zone = tumour_zone(study) & study.brain & result.brain
-
-    def scored(values: np.ndarray) -> Score:
-        maps = (
-            MetaboliteMap(Metabolite.TCHO, values, truth.unit, study.grid),
-            *(m for m in result.maps if m.metabolite is Metabolite.HG2),
-        )
-        solved = replace(result, maps=maps)
-        condition = Condition("mri_only", 0.0, None, 1)
-        (score,) = compare(study, "icbm", condition, {"perfect": lambda _: solved}, ("ssim", "gmsd"))
-        return score
-
-    perfect = scored(truth.values.copy())
-    assert (perfect.psnr, perfect.psnr_zone, perfect.nrmse) == (np.inf, np.inf, 0.0)
-    assert perfect.ssim == pytest.approx(1.0) and perfect.gmsd == 0.0
-    assert np.isnan(perfect.fsim) and np.isnan(perfect.ms_ssim) and np.isnan(perfect.snr)
-    assert (perfect.subject, perfect.regime, perfect.draw, perfect.metabolite) == (
-        "icbm",
-        "mri_only",
-        1,
-        "tCho",
-    )
-    off = scored(truth.values + np.float32(0.1) * zone)
-    span = np.percentile(truth.values[study.brain & result.brain], 99.9)
-    assert off.psnr_zone == pytest.approx(20 * np.log10(span / 0.1), abs=0.01)
-    assert off.psnr > off.psnr_zone + 3
-
-
 # What is said of scores.
-
-
-def scores(
-    gains: dict[str, Sequence[float]], regime: str = "larger", snr: float = float("nan")
-) -> list[Score]:
-    """Baseline at 20 dB, ``better`` above it by so much in each draw of each subject; two maps, ± 1 dB."""
-    found = []
-    for subject, values in gains.items():
-        for draw, value in enumerate(values):
-            for metabolite, more in (("tNAA", 1.0), ("tCho", -1.0)):
-                for method, db in (("bicubic", 20.0), ("better", 20.0 + value + more)):
-                    nan = float("nan")
-                    found.append(
-                        Score(subject, regime, 0.0, snr, draw, method, metabolite,
-                              db, 0.1, db - 2, 0.9, nan, nan, nan)
-                    )  # fmt: skip
-    return found
 
 
 def test_a_gain_is_the_mean_over_subjects_with_its_interval_and_worst_case():
     """Subjects weigh the same however many draws they have."""
-    found = gain(scores({"a": [1.0, 3.0], "b": [4.0, 4.0, 4.0, 4.0]}), "better", "bicubic", "psnr")
+    found = gain(gaining({"a": [1.0, 3.0], "b": [4.0, 4.0, 4.0, 4.0]}), "better", "bicubic", "psnr_brain")
     assert found is not None
     assert found.mean == pytest.approx(3.0)
-    assert (found.worst_study, found.worst_map) == pytest.approx((1.0, 0.0))
-    assert found.worst_words == "tCho, a, draw 0"
+    assert found.worst == pytest.approx(0.0)
+    assert str(found.where) == "tCho, a, larger, no noise, draw 0"
     assert found.low == pytest.approx(1.0, abs=0.6) and found.high == pytest.approx(4.0)
-    assert found.p is None
-    assert by_draw(scores({"a": [1.0, 3.0]}), "better", "psnr") == {"a": pytest.approx([21.0, 23.0])}
+    assert (found.p, found.p_unpaired, found.n) == (None, None, 2)
+    values = values_of(gaining({"a": [1.0, 3.0]}), "better", "psnr_brain")
+    assert by_subject(values) == {"a": pytest.approx([21.0, 23.0])}
+
+
+def test_a_gain_compares_only_maps_that_both_methods_have():
+    alone = [s for s in gaining({"a": [1.0], "b": [9.0]}) if s.subject == "a" or s.method == "better"]
+    found = gain(alone, "better", "bicubic", "psnr_brain")
+    assert found is not None and found.mean == pytest.approx(1.0) and found.n == 1
+    assert gain(alone, "better", "worse", "psnr_brain") is None
+
+
+def test_of_a_figure_itself_the_largest_is_the_worst():
+    scores = [score("m", {"false_lesion_percent": v}, s) for s, v in (("a", 1.0), ("b", 4.0))]
+    found = level(scores, "m", "false_lesion_percent")
+    assert found is not None
+    assert (found.mean, found.worst, found.where.subject) == (2.5, 4.0, "b")
 
 
 def test_of_one_draw_each_an_interval_is_the_percentile_bootstrap_of_scipy():
@@ -230,12 +232,16 @@ def test_an_interval_repeats_and_of_one_figure_is_that_figure():
         statistics.interval({})
 
 
-def test_the_test_over_subjects_is_scipys_and_needs_six_of_them():
+def test_tests_over_subjects_are_scipys_and_need_six_of_them():
     means = [1.0, 2.0, 0.5, -0.2, 3.0, 1.5, 0.7]
     draws = {str(i): [m - 0.1, m + 0.1] for i, m in enumerate(means)}
+    other = {str(i): [m - 1.0] for i, m in enumerate(means)}
     assert statistics.wilcoxon(draws) == pytest.approx(stats.wilcoxon(means).pvalue)
     assert statistics.wilcoxon({str(i): [1.0] for i in range(5)}) is None
     assert statistics.wilcoxon({str(i): [0.0] for i in range(6)}) == 1.0
+    peer = stats.mannwhitneyu(means, np.array(means) - 1.0).pvalue
+    assert statistics.mann_whitney(draws, other) == pytest.approx(peer)
+    assert statistics.mann_whitney(draws, {"a": [1.0]}) is None
 
 
 def test_holm_steps_down():
@@ -248,38 +254,71 @@ def test_holm_steps_down():
 @pytest.fixture
 def two_methods(tmp_path) -> Protocol:
     found = protocol(tmp_path, 'regimes = ["larger"]\nsnr = [8.0, 15.0]\ndraws = 2\n')
-    return replace(found, methods=(*found.methods, Variant("better", "bicubic+dc", Settings())))
+    return replace(found, methods=(*found.methods, Variant("better", "bicubic+dc", Settings(), Settings())))
 
 
-def test_the_report_has_a_table_for_each_regime_and_level_with_intervals_and_worst_case(two_methods):
-    eight = scores({c: [1.0, 3.0] for c in "abcdef"}, snr=8.0)
-    text = markdown([*eight, *scores({"a": [5.0, 5.0]}, snr=15.0)], two_methods, {"commit": "abc"})
-    assert "n = 6 subjects" in text and "- commit: abc" in text
+@pytest.fixture
+def finished(two_methods) -> Run:
+    scores = [*gaining({c: [1.0, 3.0] for c in "abcdef"}, snr=8.0), *gaining({"a": [5.0, 5.0]}, snr=15.0)]
+    return of_protocol(two_methods, scores, {"command": "it was run so"})
+
+
+def test_the_report_has_a_table_for_each_regime_and_level_with_intervals_and_worst_case(finished):
+    text = markdown(finished)
+    assert "n = 6 subjects (6 internal: a, b" in text
+    assert "- command: it was run so" in text and "- commit: abc" in text
     assert text.index("## larger, SNR 8") < text.index("## larger, SNR 15")
-    assert "| 22.00 | +2.00 [" in text and "+1.00; +0.00 (tCho, a, draw 0); p = 0.0312" in text
-    assert "| 25.00 | +5.00 [+5.00, +5.00]; +5.00; +4.00 (tCho, a, draw 0) |" in text
+    assert "| 22.00 | +2.00 [" in text and "+0.00 (a); p 0.031 |" in text
+    assert "| 25.00 | +5.00 [+5.00, +5.00], +4.00 (a) |" in text
 
 
 def test_without_a_lesion_the_report_has_no_zone(two_methods):
-    healthy = [replace(s, psnr_zone=float("nan")) for s in scores({"a": [1.0]}, "healthy", 8.0)]
-    text = markdown(healthy, replace(two_methods, regimes=("healthy",)), {})
-    assert "| better | 21.00 | +1.00 [+1.00, +1.00]; +1.00; +0.00 (tCho, a, draw 0) | – | – |" in text
+    healthy = [
+        replace(s, figures={**s.figures, "psnr_zone": NAN}) for s in gaining({"a": [1.0]}, "healthy", 8.0)
+    ]
+    text = markdown(of_protocol(two_methods, healthy, {}))
+    assert "PSNR brain" in text and "PSNR zone" not in text
 
 
-def test_scores_come_back_from_the_csv(tmp_path):
-    found = scores({"a": [1.0, 2.0]}, snr=8.0)
-    write_csv(found, tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open() as f:
-        rows = list(csv.DictReader(f))
-    assert len(rows) == len(found)
-    assert [float(r["psnr"]) for r in rows] == [s.psnr for s in found]
-    assert {r["regime"] for r in rows} == {"larger"} and {r["draw"] for r in rows} == {"0", "1"}
+def test_what_a_case_did_not_allow_is_said(two_methods):
+    scores = gaining({"a": [1.0]})
+    scores[1] = replace(scores[1], requested="bicubic+fnlm", used="bicubic")
+    assert "better as bicubic on 1 map(s)" in markdown(of_protocol(two_methods, scores, {}))
 
 
-def test_a_card_holds_one_condition_and_refuses_more(two_methods):
-    one = replace(two_methods, snr=(), noise=(1.0,), draws=1, regimes=("mismatch",))
-    card = card_figures(scores({"a": [1.0], "b": [2.0]}, "mismatch"), one)
-    assert card["bicubic"] == 20.0 and card["better"] == 21.5
-    assert (card["subjects"], card["noise"], card["regime"], card["seed"]) == (2, 1.0, "mismatch", 7)
-    with pytest.raises(ValueError, match="one regime"):
-        card_figures((), two_methods)
+def test_a_run_comes_back_from_its_folder(finished, tmp_path):
+    write(finished, tmp_path)
+    found = read_run(tmp_path)
+    assert markdown(found) == markdown(finished) == (tmp_path / "RESULTS.md").read_text()
+    assert [s["psnr_full"] for s in found.scores] == [s["psnr_full"] for s in finished.scores]
+
+
+def test_the_papers_table_stands_beside_ours_for_all_and_apart(finished):
+    """The paper's U-Net gained 0.81 dB over its bicubic in Table 2."""
+    names = {"bicubic": "bicubic", "better": "unet"}
+    scores = tuple(replace(s, method=names[s.method], snr=NAN) for s in finished.scores)
+    text = markdown(replace(finished, methods=("bicubic", "unet"), table=2, scores=scores))
+    row = next(line for line in text.splitlines() if line.startswith("| unet"))
+    assert "| +0.81 |" in row and "| – | –" not in row.split("+0.81")[0]
+    assert "ground truth of type 1" in text
+
+
+def test_published_runs_stand_on_one_page_with_their_pictures(finished, tmp_path):
+    write(finished, tmp_path / "one")
+    write(replace(finished, name="two"), tmp_path / "two")
+    (tmp_path / "one" / "figures").mkdir()
+    (tmp_path / "one" / "figures" / "boxes.png").write_bytes(b"png")
+    page = tmp_path / "page" / "RESULTS.md"
+    page.parent.mkdir()
+    publish([tmp_path / "one", tmp_path / "two"], page, tmp_path / "pictures")
+    text = page.read_text()
+    assert text.index("## protocol, validation") < text.index("## two, validation")
+    assert "(../pictures/protocol_boxes.png)" in text
+    assert (tmp_path / "pictures" / "protocol_boxes.png").read_bytes() == b"png"
+
+
+def test_a_card_holds_the_gains_of_each_condition(finished):
+    card = card_figures(finished, ["better"])
+    assert card["larger_SNR_8"] == {"baseline": 20.0, "better": 2.0}
+    assert card["larger_SNR_15"] == {"baseline": 20.0, "better": 5.0}
+    assert (card["subjects"], card["commit"]) == (6, "abc")

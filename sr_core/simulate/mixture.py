@@ -49,7 +49,7 @@ def _smoothed(values: Volume, inside: Mask) -> Volume:
     """``values`` (0 elsewhere) smoothed a little within ``inside``."""
     weight = ndimage.gaussian_filter(inside.astype(np.float32), _SMOOTHED_MM)
     smooth = ndimage.gaussian_filter(values.astype(np.float32), _SMOOTHED_MM)
-    return np.divide(smooth, weight, out=np.zeros_like(smooth), where=inside)
+    return np.asarray(np.divide(smooth, weight, out=np.zeros_like(smooth), where=inside), dtype=np.float32)
 
 
 def _mixture(values: Volume) -> tuple[Volume, Volume]:

@@ -63,10 +63,10 @@ class LoadedModel:
             raise ValueError(f"this network takes {self.network.images} anatomical images, not {len(images)}")
         if single:
             return self._by_plane(volume, noise_sigma, images)
-        box = _box(volume)
+        network = self.network
+        box = _box(volume, network.stride)
         if box is None:
             return volume.copy()
-        network = self.network
         slabs = Slabs(volume.shape, network.planes, network.stride, box)
         result = volume.copy()
         stacks = slabs.padded(volume, network.context)
@@ -194,17 +194,19 @@ def _are_tables(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(_is_table(v) for v in value)
 
 
-def _box(volume: Volume) -> tuple[slice, slice, slice] | None:
-    """The slices that hold anything, and rows and columns with a margin around it; None if empty."""
+def _box(volume: Volume, stride: int) -> tuple[slice, slice, slice] | None:
+    """The slices that hold anything, and rows and columns with a margin around it; None if empty.
+
+    Rows and columns begin at whole multiples of ``stride``: strided convolutions then meet the same
+    voxels as on the whole plane, and the result does not hang on where the brain begins.
+    """
     there = volume != 0
     if not there.any():
         return None
-    low, high = zip(
-        *((w[0], w[-1] + 1) for w in (np.flatnonzero(there.any(axis=a)) for a in _OTHERS)), strict=True
+    spans = [np.flatnonzero(there.any(axis=across)) for across in _OTHERS]
+    slices = slice(int(spans[0][0]), int(spans[0][-1]) + 1)
+    rows, columns = (
+        slice(max(int(w[0]) - _MARGIN, 0) // stride * stride, min(int(w[-1]) + 1 + _MARGIN, n))
+        for w, n in zip(spans[1:], volume.shape[1:], strict=True)
     )
-    margin = (0, _MARGIN, _MARGIN)
-    slices = [
-        slice(max(int(a) - m, 0), min(int(b) + m, n))
-        for a, b, m, n in zip(low, high, margin, volume.shape, strict=True)
-    ]
-    return slices[0], slices[1], slices[2]
+    return slices, rows, columns

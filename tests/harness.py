@@ -135,12 +135,15 @@ name = "worker-under-test"
         log = (self.folder / "node.log").read_text()[-4000:]
         raise AssertionError(f"not reached in {limit_s} s: {json.dumps(self.status(), indent=1)}\n{log}")
 
-    def wait_for_state(self, *states: str, limit_s: float = 120) -> dict[str, Any]:
-        """Wait until every case's newest revision is in one of ``states``; returns the status."""
+    def wait_for_state(self, *states: str, cases: int = 1, limit_s: float = 120) -> dict[str, Any]:
+        """Wait until every case's newest revision is in one of ``states``; returns the status.
+
+        ``cases``: how many there will be, at least; a first one may be done before the last one is seen.
+        """
 
         def all_there(status: dict[str, Any]) -> bool:
             newest = [case["revisions"][0]["state"] for case in status["cases"]]
-            return bool(newest) and all(s in states for s in newest)
+            return len(newest) >= cases and all(s in states for s in newest)
 
         return self.wait_for(all_there, limit_s)
 

@@ -26,7 +26,7 @@ def test_each_decoy_is_refused_with_its_reason(make_node, tmp_path):
         dcmsend(node.port, [tmp_path / name])
         wanted[str(instances[0].StudyInstanceUID)] = (name, words)
 
-    status = node.wait_for_state("IGNORED", "FAILED", "DONE")
+    status = node.wait_for_state("IGNORED", "FAILED", "DONE", cases=len(builders.DECOYS))
 
     assert len(status["cases"]) == len(builders.DECOYS)
     for case in status["cases"]:
@@ -51,7 +51,7 @@ def test_each_broken_study_fails_in_words_and_sends_nothing(make_node, tmp_path)
         dcmsend(node.port, [tmp_path / name])
         wanted[str(instances[0].StudyInstanceUID)] = (name, words)
 
-    status = node.wait_for_state("IGNORED", "FAILED", "DONE")
+    status = node.wait_for_state("IGNORED", "FAILED", "DONE", cases=len(builders.BROKEN))
 
     for case in status["cases"]:
         name, words = wanted[case["studies"][0]]

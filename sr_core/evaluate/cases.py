@@ -11,13 +11,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-import sr_core
-from sr_core.maps import MetaboliteMap, Volume
+from sr_core.maps import Volume
 from sr_core.metabolites import Metabolite
-from sr_core.settings import Settings
-from sr_core.simulate import TAUS, SimulatedStudy, TissueModel, read_labels, simulate
+from sr_core.simulate import TAUS, SimulatedStudy, TissueModel, read_labels, second_truth, simulate
 from sr_core.simulate.external import Entry, Group, read_pool, read_subject
-from sr_core.train.cases import SECOND_TRUTH
 
 from .protocol import Condition, Protocol
 
@@ -160,18 +157,6 @@ def simulated(case: Case, protocol: Protocol) -> Simulated:
     if protocol.truth == 2:
         study = replace(study, truth=second_truth(study))
     return Simulated(case, study)
-
-
-def second_truth(study: SimulatedStudy) -> tuple[MetaboliteMap, ...]:
-    """The paper's second type of ground truth: what the FNLM pipeline makes of exact LR maps.
-
-    Agreement with it is agreement with that pipeline, not with the anatomy. Raises ValueError for a
-    noisy study.
-    """
-    if study.options.noise > 0 or study.options.snr is not None:
-        raise ValueError("the second type of ground truth is made from maps without noise")
-    settings = Settings(denoise=False, consistency="hard", motion="ignore")
-    return sr_core.load(None, SECOND_TRUTH, settings)(study.acquisition).maps
 
 
 def matching(case: Case, protocol: Protocol) -> SimulatedStudy:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import sr_core
 from sr_core import anatomy, baselines, simulate
 from sr_core.align import resample
 from sr_core.brain import brain_lr, outline
@@ -24,7 +23,7 @@ from sr_core.metabolites import Contrast, Metabolite
 from sr_core.model import CONTRASTS, standardised
 from sr_core.prepare import prepare
 from sr_core.settings import Settings
-from sr_core.simulate import LesionPlan, Options, SimulatedStudy, read_labels
+from sr_core.simulate import LesionPlan, Options, SimulatedStudy, read_labels, second_truth
 from sr_core.simulate.anatomy import anatomical_image
 from sr_core.simulate.tissue import FACTOR
 
@@ -32,8 +31,8 @@ from .config import Data
 
 Half = NDArray[np.float16]
 
-# The pipeline of the paper's second type of ground truth, as we read it ("Training Data Simulation").
-SECOND_TRUTH = "wtv+fnlm"
+# Rows and columns begin at whole multiples of it, as at inference: the stride of a U-Net of four levels.
+_ALIGNED = 8
 _HEALTHY = 0.25  # share of studies without a lesion
 _NOISE_FREE = 0.4
 _SNR = (6.0, 40.0)  # of the paper's model, drawn evenly in its logarithm
@@ -120,21 +119,23 @@ class _Job:
 
     @property
     def folder(self) -> Path:
-        which = [self.study_seed, self.rules.truth, list(self.rules.regimes), self.variant, self.code]
+        rules = self.rules
+        which = [self.study_seed, rules.truth, rules.model, list(rules.regimes), self.variant, self.code]
         key = hashlib.sha256(json.dumps(which).encode()).hexdigest()[:16]
         return self.cache / f"{self.subject}-{key}"
 
     @property
     def kind(self) -> str:
-        return "paper" if self.variant % 2 == 0 or self.rules.truth == "type2" else "rich"
+        return "paper" if self.variant % 2 == 0 or self.rules.model == "paper" else "rich"
 
 
 def draw_options(kind: str, rules: Data, rng: np.random.Generator) -> Options:
     """How one case is simulated: the paper's model or the richer one, regime, lesion, noise."""
     healthy = rng.random() < _HEALTHY
     regime = "match" if rng.random() < 0.5 else str(rng.choice(rules.regimes))
-    exact = rng.random() < _NOISE_FREE or rules.truth == "type2"
-    whole = exact and rng.random() < 0.7
+    alone = rules.model == "paper"
+    exact = rng.random() < _NOISE_FREE or alone
+    whole = exact and (rng.random() < 0.7 or alone)
     snr = float(np.exp(rng.uniform(*np.log(_SNR))))
     noise = float(rng.uniform(*_NOISE))
     tau = float(rng.choice(simulate.TAUS))
@@ -165,7 +166,7 @@ def _make(job: _Job) -> Path:
     # Sites send maps with or without a T1 to outline the brain by.
     t1 = placed.in_place(acquisition, Contrast.T1) if rng.random() < 0.75 else None
     inside = outline(inside_lr, FACTOR, t1, study.grid).mask
-    part = _whole_slabs(inside)
+    part = _aligned(inside)
     images, plain = [], []
     for contrast in CONTRASTS:
         image = placed.image_of(contrast)
@@ -218,17 +219,16 @@ def _half(values: Volume, scale: np.float32, part: Part) -> Half:
 def _truths(study: SimulatedStudy, truth: str) -> Mapping[Metabolite, Volume]:
     if truth == "type1":
         return {m.metabolite: m.values for m in study.truth}
-    settings = Settings(denoise=False, motion="ignore", consistency="hard")
-    result = sr_core.load(None, SECOND_TRUTH, settings)(study.acquisition)
-    return {m.metabolite: m.values for m in result.maps}
+    return {m.metabolite: m.values for m in second_truth(study)}
 
 
-def _whole_slabs(inside: Mask) -> Part:
-    """The box around the brain, its slices widened to whole slabs of four."""
+def _aligned(inside: Mask) -> Part:
+    """The box around the brain, widened to whole slabs of four slices and to aligned rows and columns."""
     tight = Part.around(inside)
-    start = (tight.start[0] // FACTOR[0] * FACTOR[0], *tight.start[1:])
-    stop = (min(-(-tight.stop[0] // FACTOR[0]) * FACTOR[0], inside.shape[0]), *tight.stop[1:])
-    return Part(tight.shape, start, stop)
+    unit = (FACTOR[0], _ALIGNED, _ALIGNED)
+    start = tuple(at // u * u for at, u in zip(tight.start, unit, strict=True))
+    stop = tuple(min(-(-at // u) * u, n) for at, u, n in zip(tight.stop, unit, inside.shape, strict=True))
+    return Part(tight.shape, start, stop)  # type: ignore[arg-type]
 
 
 def _read(folder: Path) -> Case:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from sr_core.simulate import REGIMES
 
 Truth = Literal["type1", "type2"]
+Model = Literal["both", "paper"]
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,11 @@ class Data:
     """Label maps in ``folder``; subjects by the ``split`` file; ``variants`` simulated studies of each
     (in validation ``validation_variants``).
 
-    Half the studies follow the paper's model, half the richer one. ``regimes``: how anatomy relates to
+    ``model`` "both": half the studies follow the paper's model, half the richer one, with noise and
+    without; "paper": all follow the paper's, without noise. ``regimes``: how anatomy relates to
     the metabolic lesion; "match" in half of the studies with a lesion, any of them in the others.
     ``truth``: "type1" the VHR map cropped in k-space, "type2" what the FNLM pipeline makes of the LR map
-    (Li et al. 2022, "Training Data Simulation"); type 2 is of the paper's model without noise only.
+    (Li et al. 2022, "Training Data Simulation"), of the paper's model only.
     """
 
     folder: str
@@ -31,6 +33,7 @@ class Data:
     validation_variants: int = 4
     regimes: tuple[str, ...] = REGIMES
     truth: Truth = "type1"
+    model: Model = "both"
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.regimes) - set(REGIMES))
@@ -38,6 +41,10 @@ class Data:
             raise ValueError(f"no regime {', '.join(unknown)}; there is {', '.join(REGIMES)}")
         if self.truth not in get_args(Truth):
             raise ValueError(f"a truth is {' or '.join(get_args(Truth))}, not {self.truth!r}")
+        if self.model not in get_args(Model):
+            raise ValueError(f"a model is {' or '.join(get_args(Model))}, not {self.model!r}")
+        if self.truth == "type2" and self.model != "paper":
+            raise ValueError("the truth of type 2 is of the model 'paper'")
 
 
 @dataclass(frozen=True)

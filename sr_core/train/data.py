@@ -126,7 +126,9 @@ class Crops:
         net = self._network
         first = int(rng.choice(self._slabs[which])) * net.planes
         where = np.argwhere(case.brain[first : first + net.planes].any(axis=0))
-        corner = [int(c) - crop // 2 for c in where[int(rng.integers(len(where)))]]
+        # Where strided convolutions begin at inference, too: they are not alike at every offset.
+        stride = 2 ** (len(net.channels) - 1)
+        corner = [(int(c) - crop // 2) // stride * stride for c in where[int(rng.integers(len(where)))]]
 
         def cut(volume: NDArray[np.generic], reach: int, offset: Sequence[int] = (0, 0, 0)) -> Planes:
             planes = np.arange(first - reach, first + net.planes + reach) + offset[0]

@@ -11,7 +11,7 @@ import pytest
 
 from sr_core import Metabolite, Settings
 from sr_core.evaluate import predictions
-from sr_core.evaluate.cases import cases, second_truth, simulated, tissue_of
+from sr_core.evaluate.cases import cases, simulated, tissue_of
 from sr_core.evaluate.illustrate import illustrate
 from sr_core.evaluate.predictions import Identity, Prediction
 from sr_core.evaluate.protocol import Protocol, Variant, read
@@ -183,14 +183,11 @@ def test_the_zone_of_a_lesion_only_in_mri_is_that_which_anatomy_shows(made):
     assert not tumour_zone(replace(study, lesions={})).any()
 
 
-def test_the_second_truth_is_the_pipelines_result_and_needs_maps_without_noise(made, protocol):
-    (found,) = second_truth(made.study)
+def test_the_second_truth_is_what_is_scored_against_where_it_is_asked_for(made, protocol):
+    second = simulated(made.case, replace(protocol, truth=2)).study.truth[0].values
     first = made.study.truth[0].values
-    assert found.grid.same_as(made.study.grid)
-    assert np.corrcoef(found.values[made.study.brain], first[made.study.brain])[0, 1] > 0.8
-    noisy = replace(made.study, options=replace(made.study.options, snr=8.0))
-    with pytest.raises(ValueError, match="without noise"):
-        second_truth(noisy)
+    assert not np.array_equal(first, second)
+    assert np.corrcoef(second[made.study.brain], first[made.study.brain])[0, 1] > 0.8
 
 
 def test_other_inputs_have_other_digests(made):

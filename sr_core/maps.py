@@ -229,6 +229,26 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, eq=False)
+class Novelty:
+    """How unlike clean studies a study is, before super-resolution.
+
+    ``score``: how many spreads its strongest sign lies above what is usual, at least 0; ``threshold``:
+    what clean studies stay below; ``reason``: the strongest sign in words; ``signs``: every sign's own
+    figure, by name (``sr_core.novelty``).
+    """
+
+    score: float
+    threshold: float
+    reason: str
+    signs: Mapping[str, float]
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether it lies beyond what clean studies show: results should not be trusted unseen."""
+        return self.score > self.threshold
+
+
+@dataclass(frozen=True, eq=False)
 class RigidMotion:
     """Where an image was taken to lie: ``matrix`` (4 × 4) takes the maps' LPS mm to the image's own.
 
@@ -264,7 +284,8 @@ class Provenance:
 class SuperResolved:
     """Maps, ratios, lesions and anatomy on one super-resolved grid, with what is known of their quality.
 
-    ``motions``: of each image of ``anatomy``, how it came onto the grid.
+    ``motions``: of each image of ``anatomy``, how it came onto the grid. ``novelty``: how unlike
+    clean studies the input is, None for one too small to be judged.
     """
 
     grid: Grid
@@ -277,6 +298,7 @@ class SuperResolved:
     motions: tuple[RigidMotion, ...]
     quality: Quality
     provenance: Provenance
+    novelty: Novelty | None = None
 
     def lies_as_its_header_says(self, contrast: Contrast) -> bool:
         """Whether ``contrast`` was used, and by affines alone: its own planes show the maps' positions."""

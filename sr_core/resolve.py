@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import anatomy, baselines, brain
+from . import anatomy, baselines, novelty, uncertainty
 from .axial import axial_factor
 from .enlarge import Enlarge, Input, Network
 from .findings import find_lesions, form_ratios
@@ -20,48 +20,57 @@ from .maps import (
     AnatomicalImage,
     Mask,
     MetaboliteMap,
+    Novelty,
     Provenance,
     Quality,
     SuperResolved,
-    SuperResolver,
-    UnusableAcquisition,
     Volume,
 )
-from .metabolites import USUAL_MMOL_PER_L, Contrast, Unit
+from .metabolites import Contrast
 from .notes import Notes
-from .prepare import Prepared, prepare
+from .novelty import Reference, read_reference
+from .ready import Ready, fitting, make_ready
 from .settings import LEARNED, METHODS, VARIATIONAL, Method, Settings
-from .uncertainty import disagreement, null_space_share
+from .uncertainty import Brain, Calibration, disagreement, half_widths, null_space_share, read_calibration
 
-__all__ = ["METHODS", "STEPS", "Settings", "load"]
+__all__ = ["METHODS", "SHIPPED", "STEPS", "Settings", "load"]
+
+SHIPPED = Path(__file__).parent / "weights"
 
 STEPS = (
     "brain: mask on both grids",
     "anatomy: T1 and FLAIR on the super-resolved grid",
     "prepare: spectral quality, inpainting, non-local means",
+    "novelty: likeness to clean studies",
     "initial: interpolation or network",
     "method: feature non-local means, data consistency",
     "ratios: HGG and TCN",
-    "uncertainty: null-space share",
+    "uncertainty: half-widths, null-space share, disagreement with the unguided map",
     "lesion: masks and measures",
 )
 
-_FEW_SLICES = 8
 # Axial slices, rows, columns; the second for single slabs.
 TRAINED_FACTORS = ((4, 4, 4), (1, 4, 4))
-_SCARCE = 0.5  # share of the brain below which a map's coverage is worth a warning
 
 
 def load(
     model_dir: Path | None,
     method: str,
     settings: Settings = Settings(),  # noqa: B008 - frozen
-) -> SuperResolver:
-    """A SuperResolver for ``method``; its network is read from ``model_dir``, None for the shipped one.
+    *,
+    calibration: Calibration | None = None,
+    reference: Reference | None = None,
+) -> Resolver:
+    """A resolver for ``method``; its network is read from ``model_dir``, None for the shipped one.
 
-    Raises ValueError, naming the methods there are, for an unknown one, and
-    ``sr_core.model.BadWeights`` for weights that do not match their card.
+    ``calibration`` of half-widths and ``reference`` of clean studies are those beside the network, or
+    those shipped where there are none. Raises ValueError, naming the methods there are, for an unknown
+    one, ``sr_core.model.BadWeights`` for weights that do not match their card, and BadCalibration or
+    BadReference for what cannot be used beside them.
     """
+    folder = model_dir or SHIPPED
+    calibration = calibration or read_calibration(_with(folder, uncertainty.FILE))
+    reference = reference or read_reference(_with(folder, novelty.FILE))
     parsed = Method.parse(method)
     networks: dict[str, Network] = {}
     if parsed.base in LEARNED:
@@ -69,34 +78,38 @@ def load(
 
         # Without a T1 and a FLAIR a network of two inputs gives way to the one that needs none.
         for name in dict.fromkeys((parsed.base, parsed.base.removesuffix("2"))):
-            networks[name] = load_model(model_dir or Path(__file__).parent / "weights", name)
-    return _Resolver(parsed, settings, networks)
+            networks[name] = load_model(folder, name)
+    return Resolver(parsed, settings, networks, calibration, reference)
+
+
+def _with(folder: Path, file: str) -> Path:
+    """``folder`` if it has ``file``, else the shipped one."""
+    return folder if (folder / file).exists() else SHIPPED
 
 
 @dataclass(frozen=True)
-class _Resolver:
+class Resolver:
+    """A ``SuperResolver``: one method under its settings."""
+
     method: Method
     settings: Settings
     networks: Mapping[str, Network]
+    calibration: Calibration
+    reference: Reference
 
-    def __call__(self, acquisition: Acquisition) -> SuperResolved:
-        """Raises ValueError, in words, if no map has a usable voxel."""
-        notes = Notes()
+    def __call__(self, acquisition: Acquisition, ready: Ready | None = None) -> SuperResolved:
+        """``ready``: the acquisition made ready under the same settings, where several methods share it.
+
+        Raises ValueError, in words, if no map has a usable voxel.
+        """
         settings = self.settings
-        factor = _factor(acquisition, settings.factor, notes)
-        grid = acquisition.grid.refined(factor)
-        with notes.timed("brain"):
-            brain_lr = brain.brain_lr(acquisition)
-        with notes.timed("anatomy"):
-            placed = anatomy.place(acquisition, grid, brain_lr, settings.motion)
-            notes.warnings += placed.warnings
-        with notes.timed("brain"):
-            outline = brain.outline(brain_lr, factor, placed.in_place(acquisition, Contrast.T1), grid)
-            inside = outline.mask
-            notes.warnings += [outline.warning] if outline.warning else []
+        ready = ready or make_ready(acquisition, settings)
+        notes = Notes(list(ready.warnings), dict(ready.timings_s))
+        factor, grid, prepared, placed = ready.factor, ready.grid, ready.prepared, ready.placed
+        brain_lr, inside = ready.brain_lr, ready.brain
         acquired = _acquired(acquisition, self.method, notes)
-        with notes.timed("prepare"):
-            prepared = _prepared(acquisition, brain_lr, settings, acquired, notes)
+        likeness = self.reference.judge(ready.signs)
+        notes.warnings += _unlike(likeness)
         guides = _guides(placed, settings.fnlm.guide)
         anatomical = bool(placed.images)
         used = _possible(self.method, anatomical, acquired is not None, axial_factor(factor, grid), notes)
@@ -116,12 +129,15 @@ class _Resolver:
         with notes.timed("ratios"):
             formed = form_ratios(prepared, maps, enlarge, brain_lr, settings, notes)
         with notes.timed("uncertainty"):
-            measured = _fitting(acquisition.acquired_matrix, acquisition.grid.shape) or acquisition.grid.shape
-            doubt = tuple(null_space_share(m, measured, inside) for m in maps) + tuple(
-                disagreement(m, e.unguided)
-                for m, e in zip(maps, enlarged, strict=True)
-                if e.unguided is not None
-            )
+            measured = fitting(acquisition.acquired_matrix, acquisition.grid.shape) or acquisition.grid.shape
+            plain = [e.unguided for e in enlarged]
+            weights = network.sha256 if network is not None else ""
+            family, note = self.calibration.family(str(used), weights, factor)
+            notes.warnings += [note] if note else []
+            where = Brain.of(brain_lr, inside, factor)
+            doubt = half_widths(maps, prepared, plain, family, where)
+            doubt += tuple(null_space_share(m, measured, inside) for m in maps)
+            doubt += tuple(disagreement(m, x) for m, x in zip(maps, plain, strict=True) if x is not None)
         measured_sr = np.asarray(baselines.nearest(brain_lr, factor) & inside)
         with notes.timed("lesion"):
             lesions = find_lesions(prepared, maps, formed, placed, measured_sr, brain_lr, settings, notes)
@@ -145,7 +161,7 @@ class _Resolver:
                 method_used=str(used),
                 factor=factor,
                 guides=_contrasts(guides if guided else (), network, placed),
-                model_hash=network.sha256 if network is not None else "",
+                model_hash=weights,
                 settings_hash=settings.digest(),
                 registration=placed.registration,
                 steps=STEPS,
@@ -153,18 +169,18 @@ class _Resolver:
                 timings_s=notes.timings_s,
                 software=f"mrsi-sr-node {version('mrsi-sr-node')}",
             ),
+            novelty=likeness,
         )
 
 
-def _factor(acquisition: Acquisition, wanted: Shape, notes: Notes) -> Shape:
-    slices = acquisition.grid.shape[0]
-    if slices >= _FEW_SLICES or wanted[0] == 1:
-        return wanted
-    notes.warnings.append(
-        f"{slices} slice{'s' * (slices > 1)} only: super-resolved within slices, by factors 1, "
-        f"{wanted[1]}, {wanted[2]} along slice, row, column"
-    )
-    return (1, wanted[1], wanted[2])
+def _unlike(likeness: Novelty | None) -> list[str]:
+    """A warning for a study beyond what clean ones show."""
+    if likeness is None or not likeness.is_unlike:
+        return []
+    return [
+        f"this study is unlike the clean ones the method was tried on: {likeness.reason} "
+        f"(score {likeness.score:.1f}, clean studies stay below {likeness.threshold:.1f})"
+    ]
 
 
 def _guides(placed: anatomy.Placed, wanted: Literal["flair", "t1", "both"]) -> list[AnatomicalImage]:
@@ -230,44 +246,10 @@ def _acquired(acquisition: Acquisition, method: Method, notes: Notes) -> Shape |
             "zero-filled; a site rule can state it"
         )
         return None
-    if _fitting(matrix, acquisition.grid.shape) is None:
+    if fitting(matrix, acquisition.grid.shape) is None:
         notes.warnings.append(
             f"data consistency is off: the acquired matrix is given as {matrix}, the maps have "
             f"{acquisition.grid.shape}"
         )
         return None
     return matrix
-
-
-def _fitting(matrix: Shape | None, shape: Shape) -> Shape | None:
-    """``matrix`` if it is one that maps of ``shape`` can have been measured with."""
-    if matrix is None or min(matrix) < 1 or any(a > n for a, n in zip(matrix, shape, strict=True)):
-        return None
-    return matrix
-
-
-def _prepared(
-    acquisition: Acquisition, inside: Mask, settings: Settings, acquired: Shape | None, notes: Notes
-) -> list[Prepared]:
-    done = []
-    for m in acquisition.maps:
-        p = prepare(m, acquisition, inside, settings, acquired)
-        if p is None:
-            notes.warnings.append(f"{m.metabolite} is left out: no voxel of the brain passed quality control")
-            continue
-        done.append(p)
-        if p.usable < _SCARCE:
-            notes.warnings.append(f"{m.metabolite}: {p.usable:.0%} of the brain passed quality control")
-        usual = USUAL_MMOL_PER_L.get(m.metabolite)
-        if usual is not None and m.unit in (Unit.MMOL_PER_L, Unit.MMOL_PER_KG):
-            typical = float(np.median(p.filled[inside]))
-            if not usual.low <= typical <= usual.high:
-                notes.warnings.append(
-                    f"{m.metabolite}: its median of {typical:.3g} {m.unit} is outside the usual "
-                    f"{usual.low:g} to {usual.high:g}; is the unit right?"
-                )
-    if not done:
-        raise UnusableAcquisition(
-            "no map has a voxel that passes quality control: there is nothing to super-resolve"
-        )
-    return done

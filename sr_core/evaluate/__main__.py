@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from sr_core.model import source_commit
+from sr_core.resolve import SHIPPED
 
 from .cases import cases
 from .illustrate import illustrate
@@ -22,7 +23,7 @@ from .protocol import read
 from .publish import publish, record
 from .report import Run, markdown, of_protocol, write
 from .report import read as read_run
-from .run import SHIPPED, Bench, run
+from .run import Bench, run
 from .score import Score
 
 _PAGE = Path(__file__).parent / "RESULTS.md"

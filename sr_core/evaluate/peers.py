@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 import sr_core
-from sr_core import kspace
+from sr_core import baselines, kspace
 from sr_core.consistency import feasible
 from sr_core.grid import Shape
-from sr_core.maps import Acquisition, MetaboliteMap, SuperResolved, SuperResolver, Volume
+from sr_core.maps import Acquisition, MetaboliteMap, SuperResolved, Volume
+from sr_core.ready import Ready
 from sr_core.settings import Settings
 
 Enlarger = Callable[[Volume, Shape], Volume]
+Resolve = Callable[[Acquisition, Ready | None], SuperResolved]
 
 
 def half_pixel_bicubic(lr: Volume, factor: Shape) -> Volume:
@@ -43,26 +45,40 @@ def _half_pixel(n: int, factor: int) -> Volume:
     return weights
 
 
-PEERS: dict[str, Enlarger] = {"bicubic-half-pixel": half_pixel_bicubic}
+@dataclass(frozen=True)
+class Peer:
+    """``enlarge`` of the LR map as measured; ``everywhere``: over the whole field of view, no brain known."""
+
+    enlarge: Enlarger
+    everywhere: bool = False
 
 
-def load_peer(name: str, settings: Settings) -> SuperResolver:
-    """A resolver of ``PEERS[name]``: LR maps as measured, the brain's outline as the pipeline finds it."""
+PEERS = {
+    "bicubic-plain": Peer(baselines.bicubic, everywhere=True),
+    "bicubic-half-pixel": Peer(half_pixel_bicubic),
+}
+
+
+def load_peer(name: str, settings: Settings) -> Resolve:
+    """A resolver of ``PEERS[name]``; where it needs a brain, as the pipeline finds it. Values are ≥ 0."""
     aligned = sr_core.load(None, "bicubic", settings)
-    enlarge = PEERS[name]
+    peer = PEERS[name]
 
-    def resolve(acquisition: Acquisition) -> SuperResolved:
-        result = aligned(acquisition)
+    def resolve(acquisition: Acquisition, ready: Ready | None = None) -> SuperResolved:
+        result = aligned(acquisition, ready)
+        brain = np.ones_like(result.brain) if peer.everywhere else result.brain
         maps = tuple(
-            MetaboliteMap(m.metabolite, feasible(_enlarged(m, acquisition), result.brain), m.unit, m.grid)
+            MetaboliteMap(m.metabolite, feasible(_enlarged(m, acquisition), brain), m.unit, m.grid)
             for m in result.maps
         )
-        return replace(result, maps=maps, provenance=replace(result.provenance, method_used=name))
+        return replace(
+            result, brain=brain, maps=maps, provenance=replace(result.provenance, method_used=name)
+        )
 
     def _enlarged(m: MetaboliteMap, acquisition: Acquisition) -> Volume:
         source = acquisition.map_of(m.metabolite)
         assert source is not None  # the result has maps of the acquisition's metabolites only
         f = tuple(a // b for a, b in zip(m.grid.shape, source.grid.shape, strict=True))
-        return enlarge(np.nan_to_num(source.values), (f[0], f[1], f[2]))
+        return peer.enlarge(np.nan_to_num(source.values), (f[0], f[1], f[2]))
 
     return resolve

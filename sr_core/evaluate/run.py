@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import sr_core
-from sr_core.maps import SuperResolver
 from sr_core.model import load_model
-from sr_core.settings import LEARNED
+from sr_core.ready import Ready, make_ready
+from sr_core.settings import LEARNED, Settings
 
 from . import agreement, detail, metrics, predictions, score, tumour
 from . import fsim as fsim_module
 from .cases import Case, Simulated, cases, matching, simulated
-from .peers import PEERS, load_peer
+from .peers import PEERS, Resolve, load_peer
 from .predictions import Identity, Prediction
 from .protocol import Condition, Protocol, Variant
 from .score import Reference, Score, scorable, scored
 
-SHIPPED = Path(sr_core.__file__).parent / "weights"
 _SCORING = (agreement, detail, metrics, fsim_module, score, tumour)
 
 
@@ -35,9 +34,9 @@ _SCORING = (agreement, detail, metrics, fsim_module, score, tumour)
 class Solver:
     """A method ready to run; ``weights`` is the sha256 of its network, "" without one."""
 
-    resolve: SuperResolver
+    resolve: Resolve
     method: str
-    settings: str
+    settings: Settings
     weights: str
 
 
@@ -58,11 +57,11 @@ class Bench:
         """Raises ``sr_core.model.BadWeights`` if its network is missing or not what its card describes."""
         settings = variant.settings_for(condition)
         if variant.method in PEERS:
-            return Solver(load_peer(variant.method, settings), variant.method, settings.digest(), "")
+            return Solver(load_peer(variant.method, settings), variant.method, settings, "")
         folder, base = self.network_of(variant)
         digest = load_model(folder, base).sha256 if base else ""
         resolve = sr_core.load(folder, variant.method, settings)
-        return Solver(resolve, variant.method, settings.digest(), digest)
+        return Solver(resolve, variant.method, settings, digest)
 
     def network_of(self, variant: Variant) -> tuple[Path, str]:
         """The folder and name of the variant's network; the name is "" if it has none."""
@@ -104,6 +103,7 @@ class Worker:
         self.bench = bench
         self.solvers: dict[tuple[str, bool], Solver] = {}
         self.code = _code_digest(bench.protocol)
+        self.ready: tuple[str, Settings, Ready] | None = None
 
     def __call__(self, case: Case) -> list[Score]:
         """Scores of every method on ``case``."""
@@ -131,13 +131,16 @@ class Worker:
         """What ``variant`` makes of a case: the prediction that is kept, or a new one where that is stale."""
         case = made.case
         solver = self._solver(variant, case.condition)
-        identity = Identity(solver.method, solver.settings, solver.weights, case.seed, made.input_digest)
+        identity = Identity(
+            solver.method, solver.settings.digest(), solver.weights, case.seed, made.input_digest
+        )
         path = self.bench.path("predictions", case, variant, ".npz")
         kept = None if self.bench.fresh else predictions.read(path, identity)
         if kept is None:
+            ready = self._made_ready(made, solver.settings)
             begun = time.perf_counter()
-            result = solver.resolve(made.study.acquisition)
-            seconds = time.perf_counter() - begun
+            result = solver.resolve(made.study.acquisition, ready)
+            seconds = time.perf_counter() - begun + sum(ready.timings_s.values())
             predictions.write(predictions.of_result(result, identity, self.bench.commit, seconds), path)
             kept = predictions.read(path, identity)
             assert kept is not None  # it was just written
@@ -148,6 +151,12 @@ class Worker:
         if key not in self.solvers:
             self.solvers[key] = self.bench.load(variant, condition)
         return self.solvers[key]
+
+    def _made_ready(self, made: Simulated, settings: Settings) -> Ready:
+        """What all methods of a case share, made once."""
+        if self.ready is None or self.ready[:2] != (made.input_digest, settings):
+            self.ready = made.input_digest, settings, make_ready(made.study.acquisition, settings)
+        return self.ready[2]
 
     def _references(self, made: Simulated) -> list[Reference]:
         lesions = made.study.lesions

@@ -17,6 +17,8 @@ from .statistics import mean
 
 CLINICAL = "unet+fnlm+dc"
 MATCHED = "unet2, trained on matching MRI"
+PAPERS = "unet, trained on the paper's model"
+PLAIN = "bicubic, plain"
 _MISMATCHED = ("mismatch", "larger", "shifted", "mrsi_only", "mri_only", "misregistered")
 _FALSE_LESION_PERCENT = 5.0
 _EXTERNAL_SHARE = 0.7
@@ -47,7 +49,8 @@ def targets(runs: Mapping[str, Scores]) -> list[Target]:
     """
     two = runs.get("table2", ())
     return [
-        _at_least("U-Net, one input, over bicubic", two, "unet", 3.5),
+        _at_least("U-Net, one input, as shipped, over aligned bicubic", two, "unet", 3.5),
+        _at_least("U-Net, one input, trained on the paper's model", runs.get("matched", ()), PAPERS, 3.5),
         _at_least("U-Net, two inputs, trained on matching MRI", runs.get("matched", ()), MATCHED, 8.0),
         _at_least("U-Net, two inputs, as shipped, MRI matches", two, "unet2", 6.0),
         *(_sharper(two, gan, unet) for gan, unet in (("gan", "unet"), ("gan2", "unet2"))),
@@ -99,13 +102,14 @@ def cell_words(cell: tuple[str, float, float | None]) -> str:
 
 
 def _at_least(words: str, scores: Scores, method: str, goal: float) -> Target:
-    """The mean gain in PSNR over bicubic, full frame."""
+    """The mean gain in PSNR, full frame, over bicubic interpolation alone; beside it, over the node's."""
     words = f"{words}: ≥ {goal:+g} dB"
-    found = gain(scores, method, "bicubic", "psnr_full")
-    if found is None:
+    found, over_ours = (gain(scores, method, b, "psnr_full") for b in (PLAIN, "bicubic"))
+    if found is None or over_ours is None:
         return _not_run("1", words)
     short = goal - found.mean
-    return Target("1", words, _gain_words(found), short <= 0, "" if short <= 0 else f"{short:.2f} dB")
+    said = f"{_gain_words(found)}; over the node's bicubic, cut to the brain: {_gain_words(over_ours)}"
+    return Target("1", words, said, short <= 0, "" if short <= 0 else f"{short:.2f} dB")
 
 
 def _sharper(scores: Scores, gan: str, unet: str) -> Target:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sr_core.model import LoadedModel, load_model, save_model, source_commit, to_toml
+from sr_core.resolve import SHIPPED
 
 from .cases import fingerprint, load_cases, subjects
 from .config import Recipe, read
@@ -27,7 +28,6 @@ _LIMITS = (
     "Trained on simulated metabolite maps only, made from label maps of adults without tumours into which "
     "lesions were drawn. Not validated on measured MRSI. Axial planes; LR voxels of about 5.6 mm; factor 4."
 )
-_SHIPPED = Path(__file__).parent.parent / "weights"
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
         recipe = replace(recipe, data=replace(recipe.data, folder=chosen.data))
     folder = chosen.out / chosen.config.stem
     folder.mkdir(parents=True, exist_ok=True)
-    start = load_model(chosen.start or _SHIPPED, recipe.start) if recipe.start else None
+    start = load_model(chosen.start or SHIPPED, recipe.start) if recipe.start else None
 
     cache = chosen.out / "cache"
     training = load_cases(recipe.data, "train", recipe.seed, cache)

@@ -9,16 +9,18 @@ import nibabel
 import numpy as np
 import pytest
 
-from sr_core import Metabolite, Settings
+from sr_core import Metabolite, Settings, baselines
 from sr_core.evaluate import predictions
 from sr_core.evaluate.cases import cases, simulated, tissue_of
 from sr_core.evaluate.illustrate import illustrate
+from sr_core.evaluate.peers import load_peer
 from sr_core.evaluate.predictions import Identity, Prediction
 from sr_core.evaluate.protocol import Protocol, Variant, read
 from sr_core.evaluate.report import of_protocol
-from sr_core.evaluate.run import SHIPPED, Bench, Worker, run
+from sr_core.evaluate.run import Bench, Worker, run
 from sr_core.evaluate.score import Reference, Score, scorable, tumour_zone
 from sr_core.model import BadWeights
+from sr_core.resolve import SHIPPED
 
 CONFIG = """
 data = "{data}"
@@ -181,6 +183,14 @@ def test_the_zone_of_a_lesion_only_in_mri_is_that_which_anatomy_shows(made):
     assert (zone | ~study.lesions["flair"]).all()
     assert 1.3 < zone.sum() / study.lesions["flair"].sum() < 6
     assert not tumour_zone(replace(study, lesions={})).any()
+
+
+def test_the_plain_bicubic_knows_no_brain(made):
+    found = load_peer("bicubic-plain", Settings())(made.study.acquisition)
+    values = made.study.acquisition.maps[0].values
+    assert found.brain.all()
+    assert np.array_equal(found.maps[0].values, np.maximum(baselines.bicubic(values, (4, 4, 4)), 0))
+    assert found.maps[0].values[~made.study.brain].any()
 
 
 def test_the_second_truth_is_what_is_scored_against_where_it_is_asked_for(made, protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ _LOG = log.get("safekeeping")
 # The peer's own association is tried first; its answer goes on a new one after this.
 _STAY_S = 20.0
 
+# Requests whose files are read at one time; further ones wait, or are answered on a new association.
+_READERS = 2
+
 _FIRST_S, _LONGEST_S = 30.0, 3600.0
 _GIVE_UP_S = 7 * 86400.0
 _POLL_S = 5.0
@@ -48,6 +52,7 @@ class Safekeeper:
         self._peers = {p.ae_title: p for p in peers}
         self._spool = spool
         self._store = store
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="commitment")
 
     def on_action(self, event: evt.Event) -> tuple[int, None]:
         """The status for a peer's N-ACTION. Success means: it will be answered, even after a restart."""
@@ -73,10 +78,7 @@ class Safekeeper:
         if caller not in self._peers:
             _LOG.warning("commitment.no_peer", caller=caller, reason=_no_peer(caller))
         outbox = _Outbox(event.assoc, event.context.context_id)
-        reply = threading.Thread(
-            target=self._answer_here, args=(caller, uid, outbox), name="commitment", daemon=True
-        )
-        reply.start()
+        self._readers.submit(self._answer_here, caller, uid, outbox)
         return _SUCCESS, None
 
     def answer_due(self) -> None:
@@ -133,7 +135,8 @@ class Safekeeper:
     def _answer_here(self, peer: str, uid: str, outbox: _Outbox) -> None:
         """On the peer's own association, without waiting: the peer may release it at any moment."""
         try:
-            outbox.send(self.report(peer, uid), lambda: self._given_here(peer, uid))
+            if outbox.is_open:
+                outbox.send(self.report(peer, uid), lambda: self._given_here(peer, uid))
         except Exception as bug:  # the answer stays due, on a new association
             _LOG.error("commitment.failed", caller=peer, **log.place_of(bug))
 
@@ -201,9 +204,13 @@ class _Outbox:
         association.dimse.send_msg = self._one_at_a_time
         association.bind(evt.EVT_DIMSE_RECV, self._received)
 
+    @property
+    def is_open(self) -> bool:
+        return bool(self._association.is_established)
+
     def send(self, answer: Report, taken: Callable[[], None]) -> None:
         """After the response to N-ACTION; ``taken`` is called once the peer has answered with Success."""
-        if not self._responded.wait(10.0) or not self._association.is_established:
+        if not self._responded.wait(10.0) or not self.is_open:
             return
         self._taken = taken
         syntax = next(

@@ -146,7 +146,10 @@ def _find(
         answers = association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
         for answer, match in answers:
             if "Status" not in answer:
-                raise PeerUnreachable(f"{destination.name} did not answer a C-FIND in time")
+                raise PeerUnreachable(
+                    f"{destination.name} did not answer a C-FIND, or ended the association: "
+                    f"does it allow {association.requestor.ae_title} to query?"
+                )
             status = int(answer.Status)
             if status in (0xFF00, 0xFF01) and match is not None:
                 found.add(str(match.get("SOPInstanceUID", "")))

@@ -189,7 +189,10 @@ class CommitmentStore(DeliveryStore):
             ]
 
     def commitment_given(self, peer: str, transaction_uid: str) -> None:
-        """The peer has taken our answer."""
+        """The peer has taken our answer; of its request no more is kept than that."""
+        items = t.commitment_items
+        with self._write() as tx:
+            tx.execute(items.delete().where(items.c.peer == peer, items.c.transaction_uid == transaction_uid))
         self._set_request(peer, transaction_uid, answered_at=self.clock(), next_try_at=None, reason="")
 
     def commitment_waits(self, request: Request, because: str, next_try_at: float | None) -> None:

@@ -160,6 +160,8 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
         _out.print(
             f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}", markup=False
         )
+    for d in table["destinations"]:
+        _print_destination(d)
     if not table["cases"]:
         _out.print("no study has come yet")
 
@@ -175,9 +177,20 @@ def _print_case(case: dict[str, Any]) -> None:
             _out.print(f"    {f['role']:15} {f['description'] or f['uid']}: {f['reason']}", markup=False)
         for d in r["deliveries"]:
             because = f": {d['reason']}" if d["reason"] else ""
+            proven = f", {d['proven']} proven" if d["proven"] else ""
             _out.print(
-                f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{because}", markup=False
+                f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
+                markup=False,
             )
+
+
+def _print_destination(d: dict[str, Any]) -> None:
+    if d["state"] == "CLOSED":
+        return
+    said = "held" if d["state"] == "HELD" else f"failed {d['failures']} times in a row, only probes go there"
+    _out.print(
+        f"destination {d['destination']}: {said} since {_clock(d['since'])}: {d['reason']}", markup=False
+    )
 
 
 def _waiting_for(revision: dict[str, Any], settings: Settings) -> str | None:
@@ -213,6 +226,48 @@ def retry(
         raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
     store.retry(key, "retried by a person")
     _out.print(f"case {key} is queued again")
+
+
+@app.command()
+def hold(
+    what: Annotated[str, typer.Argument(help="A delivery as `status` prints it, or a destination.")],
+    reason: Annotated[str, typer.Option(help="Why; shown wherever the delivery is.")] = "held by a person",
+    config_file: ConfigFile = None,
+) -> None:
+    """Stop a delivery, or everything that goes to a destination, until it is released.
+
+    Example: mrsi-node hold PACS --reason "migration until Monday"
+    """
+    from .service import open_existing
+
+    settings = _settings(config_file)
+    store = open_existing(settings)
+    if ":" in what:
+        store.hold_delivery(what, reason)
+        _out.print(f"delivery {what} is held")
+        return
+    store.hold_destination(settings.destination_named(what).name, reason)
+    _out.print(f"nothing goes to {what} until it is released")
+
+
+@app.command()
+def release(
+    what: Annotated[str, typer.Argument(help="A held delivery, or a held destination.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "released by a person",
+    config_file: ConfigFile = None,
+) -> None:
+    """Let a held delivery, or a held destination, go on.
+
+    Example: mrsi-node release PACS
+    """
+    from .service import open_existing
+
+    store = open_existing(_settings(config_file))
+    if ":" in what:
+        store.release_delivery(what, reason)
+    else:
+        store.release_destination(what, reason)
+    _out.print(f"{what} is released")
 
 
 @app.command()
@@ -261,7 +316,7 @@ def send(
 def _dicom(settings: Settings, name: str) -> DicomDestination:
     destination = settings.destination_named(name)
     if not isinstance(destination, DicomDestination):
-        raise BadConfiguration(f"{name} is a folder, not a DICOM peer")
+        raise BadConfiguration(f"{name} is of type {destination.type}, not a DICOM peer")
     return destination
 
 

@@ -274,8 +274,10 @@ class LoopbackOrthanc:
 
     ae_title = "ORTHANC"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **further: Any) -> None:
+        """``further`` are configuration options of Orthanc's own, such as DicomModalities."""
         self.folder = folder
+        self._further = further
         self.dicom_port = free_port()
         self.http_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -306,6 +308,7 @@ class LoopbackOrthanc:
             "StorageDirectory": str(self.folder),
             "IndexDirectory": str(self.folder),
             "Plugins": [],
+            **self._further,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(configuration))

@@ -1,4 +1,8 @@
-"""Storage and Verification SCP: a C-STORE request becomes bytes for the intake, its outcome a status."""
+"""Storage, Verification and Storage Commitment SCP: events become calls, their outcomes a status.
+
+A C-STORE request becomes bytes for the intake. Storage commitment is taken in both roles: requests of
+peers (as SCP), and reports of destinations on what we sent them (as SCU that accepts an association).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,14 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from . import log
+from .commitment import PUSH_MODEL
 from .config import NodeRules
+from .dispatch.commitment import take_report
 from .errors import BadConfiguration, Conflict, Mismatch, NotDicom, TemporaryError
 from .guard import GuardedServer, Limits
 from .intake import Incoming, Intake
+from .safekeeping import Safekeeper
+from .store import CommitmentStore
 
 _LOG = log.get("listener")
 
@@ -112,10 +120,18 @@ class _Node(AE):
 class Listener:
     """The DIMSE server of the node."""
 
-    def __init__(self, rules: NodeRules, intake: Intake) -> None:
+    def __init__(self, rules: NodeRules, intake: Intake, safekeeper: Safekeeper | None = None) -> None:
         self._rules = rules
         self._intake = intake
+        self._safekeeper = safekeeper
         self._ae = _node(rules)
+        if safekeeper is not None:
+            self._ae.add_supported_context(
+                PUSH_MODEL,
+                [u.ExplicitVRLittleEndian, u.ImplicitVRLittleEndian],
+                scu_role=True,
+                scp_role=True,
+            )
         self._server: GuardedServer | None = None
 
     def start(self) -> None:
@@ -123,6 +139,7 @@ class Listener:
         handlers: list[Any] = [
             (evt.EVT_C_STORE, on_c_store, [self._intake]),
             (evt.EVT_C_ECHO, on_c_echo),
+            *self._commitment_handlers(),
             (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_REJECTED, _on_rejected),
             (evt.EVT_RELEASED, _on_released),
@@ -148,6 +165,14 @@ class Listener:
         threading.Thread(target=server.serve_forever, args=(0.1,), name="listener", daemon=True).start()
         self._server = server
         _LOG.info("listener.started", host=where[0], port=where[1], ae_title=self._rules.ae_title)
+
+    def _commitment_handlers(self) -> list[Any]:
+        if self._safekeeper is None:
+            return []
+        return [
+            (evt.EVT_N_ACTION, self._safekeeper.on_action),
+            (evt.EVT_N_EVENT_REPORT, on_report, [self._intake.store]),
+        ]
 
     def stop(self, drain_s: float = 20.0) -> None:
         """Accept nothing more, let running associations finish for ``drain_s`` seconds, then abort them."""
@@ -189,6 +214,11 @@ def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
 def on_c_echo(event: evt.Event) -> int:
     """Verification (PS3.4 A)."""
     return SUCCESS
+
+
+def on_report(event: evt.Event, store: CommitmentStore) -> tuple[int, None]:
+    """A destination reports what it keeps of our results (N-EVENT-REPORT, PS3.4 J.3.3)."""
+    return take_report(event, store), None
 
 
 def incoming(event: evt.Event) -> Incoming:

@@ -67,9 +67,11 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     """The listener's process."""
     from .intake import Intake
     from .listener import Listener
+    from .safekeeping import Safekeeper
 
-    intake = Intake(open_spool(settings), open_store(settings))
-    listener = Listener(settings.node, intake)
+    spool, store = open_spool(settings), open_store(settings)
+    safekeeper = Safekeeper(settings.node, settings.peer, spool, store)
+    listener = Listener(settings.node, Intake(spool, store), safekeeper)
     listener.start()
     stop.wait()
     listener.stop()
@@ -85,14 +87,19 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 
 
 def keep_house(settings: Settings, stop: threading.Event) -> None:
-    """Gathering and retention: small, regular work that shares a process."""
+    """Gathering, retention, answers to storage commitment: small, regular work that shares a process."""
     from . import clean, gather
+    from .safekeeping import Safekeeper
 
     spool, store = open_spool(settings), open_store(settings)
     sweeper = threading.Thread(target=clean.run, args=(store, spool, settings.retention, stop), name="clean")
+    safekeeper = Safekeeper(settings.node, settings.peer, spool, store)
+    answerer = threading.Thread(target=safekeeper.run, args=(stop,), name="safekeeping")
     sweeper.start()
+    answerer.start()
     gather.run(store, settings.gather, stop)
     sweeper.join()
+    answerer.join()
 
 
 def work(settings: Settings, stop: threading.Event) -> None:

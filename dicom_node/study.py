@@ -78,8 +78,15 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     SENDING = "SENDING"
     WAITING = "WAITING"  # between two tries
+    PROVING = "PROVING"  # everything was taken; proof that it is kept is awaited
+    HELD = "HELD"  # by a person
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
+
+
+UNDER_WAY = frozenset(
+    {DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING, DeliveryState.PROVING}
+)
 
 
 @dataclass(frozen=True, order=True)

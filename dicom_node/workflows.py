@@ -8,7 +8,6 @@ once, and a retry is a new run.
 from __future__ import annotations
 
 import fcntl
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from pathlib import Path
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy.exc import OperationalError
 
-from . import dispatch, log
+from . import log
 from .config import Settings
+from .deliver import Courier
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .process import Case, identify_case, make_results
 from .spool import Spool, fsync_tree
-from .store import Made, Revision, Sendable, Store
+from .store import Made, Revision, Store
 from .study import CaseKey, DeliveryState, State
 
 _LOG = log.get("workflows")
@@ -49,8 +49,6 @@ _STRANDED = (
 
 _MAY_PASS = (TemporaryError, OSError, OperationalError)
 
-UNDER_WAY = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING)
-
 _ENDED = frozenset({"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS"})
 
 
@@ -61,6 +59,7 @@ class Worker:
         self.settings = settings
         self.store = store
         self.spool = spool
+        self.courier = Courier(settings, store, spool)
         # Constant for the embedded engine, which only this machine uses: a renamed host must find its work.
         self.name = settings.worker.name or "embedded"
         if settings.storage.engine_database and not settings.worker.name:
@@ -109,41 +108,6 @@ class Worker:
         names = [d.name for d in self.settings.destination]
         self.store.encoded(key, made, report, identified.input_digest, names)
 
-    def try_delivery(self, delivery_id: str) -> None:
-        """One try. The row says afterwards whether it arrived, is given up, or when the next try is due."""
-        delivery = self.store.delivery(delivery_id)
-        if delivery.state not in UNDER_WAY:
-            return
-        tries = self.store.sending(delivery)
-
-        def taken(file: Sendable, status: str) -> None:
-            self.store.take(delivery, file.path, status)
-
-        try:
-            destination = self.settings.destination_named(delivery.destination)
-            files = self.store.to_send(delivery)
-            dispatch.send(destination, files, self.spool, self.settings.node, taken)
-        except TemporaryError as problem:
-            retry = destination.retry
-            if tries >= retry.max_attempts:
-                self.store.give_up(delivery, f"{problem} (given up after {tries} tries)")
-                return
-            pause_s = min(retry.longest_s, retry.first_s * 2.0 ** (tries - 1)) * random.uniform(0.8, 1.2)
-            self.store.wait(delivery, str(problem), self.store.clock() + pause_s)
-            _LOG.warning("delivery.waits", delivery=delivery_id, reason=str(problem), seconds=round(pause_s))
-        except PermanentError as problem:
-            self.store.give_up(delivery, str(problem))
-            _LOG.warning("delivery.failed", delivery=delivery_id, reason=str(problem))
-        except _MAY_PASS:
-            raise
-        except Exception as bug:
-            _LOG.error("delivery.bug", delivery=delivery_id, **log.place_of(bug))
-            words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
-            self.store.give_up(delivery, words)
-        else:
-            self.store.delivered(delivery)
-            _LOG.info("delivery.delivered", delivery=delivery_id, files=len(files))
-
 
 def _in_spool(made: Made, folder: str) -> Made:
     return Made(f"{folder}/{made.path}", made.kind, made.name, made.sop_uid, made.sop_class_uid, made.sha256)
@@ -165,7 +129,7 @@ def _resolve_step(case: str, revision: int) -> None:
 
 @DBOS.step(retries_allowed=True, interval_seconds=5.0, backoff_rate=2.0, max_attempts=8)
 def _delivery_step(delivery_id: str) -> None:
-    _the_worker().try_delivery(delivery_id)
+    _the_worker().courier.try_delivery(delivery_id)
 
 
 @DBOS.workflow(name="resolve_study", max_recovery_attempts=_MAX_RECOVERIES)

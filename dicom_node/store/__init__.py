@@ -1,7 +1,9 @@
 """The store: what the node knows about instances, cases, revisions, results and deliveries."""
 
 from .base import Clock, Database
-from .deliveries import Delivery, DeliveryStore, Sendable
+from .commitments import CommitmentStore, Item, Request, Transaction
+from .deliveries import Delivery, DeliveryStore, Sendable, Taken
+from .destinations import Standing
 from .folders import FolderStore
 from .instances import InstanceStore, Outcome, Receipt, Received
 from .migrate import is_current, migrate
@@ -10,24 +12,30 @@ from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
     "Clock",
+    "CommitmentStore",
     "Database",
     "Delivery",
     "DeliveryStore",
     "Finding",
     "InstanceStore",
+    "Item",
     "Made",
     "Member",
     "Outcome",
     "Overview",
     "Receipt",
     "Received",
+    "Request",
     "Revision",
     "Sendable",
+    "Standing",
     "Store",
+    "Taken",
+    "Transaction",
     "is_current",
     "migrate",
 ]
 
 
-class Store(FolderStore, DeliveryStore, Overview):
+class Store(FolderStore, CommitmentStore, Overview):
     """All queries over one database; each public method is one transaction."""

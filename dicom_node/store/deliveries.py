@@ -1,23 +1,31 @@
-"""Deliveries: one row per result set and destination, and what each destination has taken."""
+"""Deliveries: one row per result set and destination, what each destination has taken, and its proof."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
 
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import CaseKey, DeliveryState, Event, State
+from dicom_node.study import UNDER_WAY, CaseKey, DeliveryState, Event, State
 
 from . import tables as t
-from .base import Database
+from .destinations import DestinationStore
+
+_WAITS = (DeliveryState.WAITING, DeliveryState.PROVING)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One result set on its way to one destination. ``attempt`` counts a person's retries."""
+    """One result set on its way to one destination. ``attempt`` counts a person's retries.
+
+    ``tries`` counts the runs of this attempt, ``failures`` those that failed in a row, ``resends`` the
+    rounds in which objects were sent again because the destination had taken but not kept them;
+    ``missing`` says which.
+    """
 
     delivery_id: str
     key: CaseKey
@@ -26,12 +34,16 @@ class Delivery:
     state: DeliveryState
     attempt: int
     tries: int
+    failures: int
+    resends: int
+    missing: str
     reason: str
+    started_at: float
 
 
 @dataclass(frozen=True)
 class Sendable:
-    """A result file that a destination has not taken yet; ``path`` is relative to the spool."""
+    """A result file for a destination; ``path`` is relative to the spool."""
 
     path: str
     kind: str
@@ -45,20 +57,35 @@ class Sendable:
         return PurePosixPath(self.path).name
 
 
-class DeliveryStore(Database):
+@dataclass(frozen=True)
+class Taken:
+    """An object that a destination has taken at ``at`` (UTC seconds), of which there is no proof yet."""
+
+    file: Sendable
+    at: float
+
+
+class DeliveryStore(DestinationStore):
     """Rows of deliveries."""
 
     def deliveries_due(self) -> list[Delivery]:
-        """Deliveries to begin, under way, or whose next try is due; oldest first."""
+        """Deliveries to begin, under way, or whose next try is due; oldest first.
+
+        A held destination gets none; one whose circuit is open, only the oldest, when a probe is due.
+        """
         state, due = t.deliveries.c.state, t.deliveries.c.next_try_at
-        waited = (state == DeliveryState.WAITING) & (due <= self.clock())
+        now = self.clock()
+        shut = [s for s in self.standings() if s.held or s.open]
+        ready = (state == DeliveryState.PENDING) | (state.in_(_WAITS) & (due <= now))
+        elsewhere = t.deliveries.c.destination.not_in([s.name for s in shut])
         with self._read() as tx:
-            query = (
-                t.deliveries.select()
-                .where(state.in_((DeliveryState.PENDING, DeliveryState.SENDING)) | waited)
-                .order_by(t.deliveries.c.since)
-            )
-            return [_delivery(row) for row in tx.execute(query)]
+            rows = list(tx.execute(_in_turn().where((state == DeliveryState.SENDING) | (ready & elsewhere))))
+            for s in shut:
+                if s.lets_pass(now):
+                    probes = ready | (state == DeliveryState.WAITING)  # whether or not its own time has come
+                    there = t.deliveries.c.destination == s.name
+                    rows += tx.execute(_in_turn().where(there & probes).limit(1))
+        return [_delivery(row) for row in rows]
 
     def delivery(self, delivery_id: str) -> Delivery:
         """Raises UnsuitableInput if there is no such delivery."""
@@ -76,18 +103,26 @@ class DeliveryStore(Database):
         with self._read() as tx:
             query = (
                 t.results.select()
+                .where(_made_for(delivery), t.results.c.path.not_in(taken))
+                .order_by(t.results.c.path)
+            )
+            return [_sendable(r) for r in tx.execute(query)]
+
+    def unproven(self, delivery: Delivery) -> list[Taken]:
+        """The DICOM objects that the destination has taken and of which there is no proof yet."""
+        with self._read() as tx:
+            query = (
+                select(t.results, t.taken.c.at)
+                .join(t.taken, t.taken.c.path == t.results.c.path)
                 .where(
-                    t.results.c.case_id == delivery.key.case,
-                    t.results.c.revision == delivery.key.revision,
-                    t.results.c.attempt == delivery.result_attempt,
-                    t.results.c.path.not_in(taken),
+                    _made_for(delivery),
+                    t.taken.c.delivery_id == delivery.delivery_id,
+                    t.taken.c.proof == "",
+                    t.results.c.sop_uid != "",
                 )
                 .order_by(t.results.c.path)
             )
-            return [
-                Sendable(r.path, r.kind, r.name, r.sop_uid, r.sop_class_uid, r.sha256)
-                for r in tx.execute(query)
-            ]
+            return [Taken(_sendable(r), r.at) for r in tx.execute(query)]
 
     def take(self, delivery: Delivery, path: str, status: str) -> None:
         """The destination confirmed one file with ``status`` (DIMSE status in hex, or "written")."""
@@ -104,26 +139,147 @@ class DeliveryStore(Database):
                     )
                 )
 
-    def sending(self, delivery: Delivery) -> int:
-        """A try begins, or begins again after a crash; returns which try it is, counted from 1."""
-        tries = delivery.tries + (delivery.state is not DeliveryState.SENDING)
-        self._move(delivery, DeliveryState.SENDING, "", tries=tries, next_try_at=None)
-        return tries
+    def prove(self, delivery_id: str, sop_uids: Collection[str], proof: str) -> None:
+        """There is ``proof`` ("query", "commitment") that the destination keeps these objects."""
+        with self._write() as tx:
+            self._prove(tx, delivery_id, sop_uids, proof)
 
-    def wait(self, delivery: Delivery, because: str, next_try_at: float) -> None:
-        """A try failed for a reason that may pass."""
-        self._move(delivery, DeliveryState.WAITING, because, next_try_at=next_try_at)
+    def _prove(self, tx: Connection, delivery_id: str, sop_uids: Collection[str], proof: str) -> None:
+        for path in self._paths(tx, delivery_id, sop_uids):
+            tx.execute(
+                t.taken.update()
+                .where(t.taken.c.delivery_id == delivery_id, t.taken.c.path == path, t.taken.c.proof == "")
+                .values(proof=proof, proven_at=self.clock())
+            )
+
+    def send_again(self, delivery_id: str, sop_uids: Collection[str], missing: str) -> None:
+        """The destination took these objects but does not keep them: they are to be sent once more."""
+        with self._write() as tx:
+            self._send_again(tx, delivery_id, sop_uids, missing)
+
+    def _send_again(self, tx: Connection, delivery_id: str, sop_uids: Collection[str], missing: str) -> None:
+        paths = self._paths(tx, delivery_id, sop_uids)
+        for path in paths:
+            tx.execute(
+                t.taken.delete().where(
+                    t.taken.c.delivery_id == delivery_id, t.taken.c.path == path, t.taken.c.proof == ""
+                )
+            )
+        if paths:
+            tx.execute(
+                t.deliveries.update()
+                .where(t.deliveries.c.delivery_id == delivery_id)
+                .values(resends=t.deliveries.c.resends + 1, missing=missing)
+            )
+
+    @staticmethod
+    def _paths(tx: Connection, delivery_id: str, sop_uids: Collection[str]) -> list[str]:
+        """The taken files of a delivery that carry one of ``sop_uids``."""
+        wanted = set(sop_uids)
+        rows = tx.execute(
+            select(t.taken.c.path, t.results.c.sop_uid)
+            .join(t.deliveries, t.deliveries.c.delivery_id == t.taken.c.delivery_id)
+            .join(
+                t.results,
+                and_(
+                    t.results.c.path == t.taken.c.path,
+                    t.results.c.case_id == t.deliveries.c.case_id,
+                    t.results.c.revision == t.deliveries.c.revision,
+                    t.results.c.attempt == t.deliveries.c.result_attempt,
+                ),
+            )
+            .where(t.taken.c.delivery_id == delivery_id)
+        )
+        return [str(r.path) for r in rows if r.sop_uid in wanted]
+
+    def sending(self, delivery: Delivery, probe_s: float = 60.0) -> Delivery | None:
+        """A try begins, or begins again after a crash. None if it may not go now.
+
+        A destination that is held meanwhile, or whose circuit opened, sends the delivery back to wait.
+        An open circuit lets one try through as a probe, the next one ``probe_s`` later.
+        """
+        with self._write() as tx:
+            state, revision = self._lock(tx, delivery)
+            if state not in UNDER_WAY:
+                return None
+            again = state is DeliveryState.SENDING
+            standing, now = self._standing(tx, delivery.destination), self.clock()
+            if not again and not standing.lets_pass(now):
+                self._change(
+                    tx, delivery, revision, DeliveryState.WAITING, standing.words(),
+                    tries=delivery.tries + 1, next_try_at=now,
+                )  # fmt: skip
+                return None
+            if standing.open:
+                self._set(tx, standing, probe_at=now + probe_s)
+            tries = delivery.tries + (not again)
+            self._change(tx, delivery, revision, DeliveryState.SENDING, "", tries=tries, next_try_at=None)
+        return self.delivery(delivery.delivery_id)
+
+    def wait(self, delivery: Delivery, because: str, next_try_at: float, failures: int = 1) -> None:
+        """A try failed for a reason that may pass. A delivery held meanwhile stays held."""
+        with self._write() as tx:
+            before, revision = self._lock(tx, delivery)
+            if before is not DeliveryState.HELD:
+                also = {"next_try_at": next_try_at, "failures": failures}
+                self._change(tx, delivery, revision, DeliveryState.WAITING, because, **also)
+
+    def await_proof(
+        self, delivery: Delivery, because: str, next_try_at: float, transaction_uid: str = ""
+    ) -> None:
+        """Everything was taken; the next look is due at ``next_try_at``, or once an answer comes.
+
+        The answer to ``transaction_uid`` may have come a moment ago: then it is due at once.
+        A delivery held meanwhile stays held.
+        """
+        with self._write() as tx:
+            before, revision = self._lock(tx, delivery)
+            asked = t.transactions.c.transaction_uid == transaction_uid
+            answered = tx.execute(
+                select(t.transactions.c.answered_at).where(asked).with_for_update()
+            ).scalar()
+            if before is not DeliveryState.HELD:
+                due = next_try_at if answered is None else self.clock()
+                also = {"next_try_at": due, "failures": 0}
+                self._change(tx, delivery, revision, DeliveryState.PROVING, because, **also)
 
     def delivered(self, delivery: Delivery) -> None:
-        """Everything was taken. The last destination to confirm ends the revision."""
-        self._move(delivery, DeliveryState.DELIVERED, "", next_try_at=None)
+        """Everything was taken, and proven where that is asked. The last destination ends the revision."""
+        self._move(delivery, DeliveryState.DELIVERED, "", next_try_at=None, failures=0)
 
     def give_up(self, delivery: Delivery, because: str) -> None:
         """No more tries; a person must act. The revision is failed once no delivery is under way."""
         self._move(delivery, DeliveryState.FAILED, because, next_try_at=None)
 
+    def hold_delivery(self, delivery_id: str, because: str) -> None:
+        """A person stops a delivery; a try under way ends first.
+
+        Raises UnsuitableInput if it is not known or not under way.
+        """
+        delivery = self.delivery(delivery_id)
+        if delivery.state not in UNDER_WAY:
+            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}: there is nothing to hold")
+        self._move(delivery, DeliveryState.HELD, because, next_try_at=None)
+
+    def release_delivery(self, delivery_id: str, because: str) -> None:
+        """A held delivery goes on, with its whole time before it is given up.
+
+        Raises UnsuitableInput if it is not known or not held.
+        """
+        delivery = self.delivery(delivery_id)
+        if delivery.state is not DeliveryState.HELD:
+            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}, not held")
+        self._move(
+            delivery,
+            DeliveryState.PENDING,
+            because,
+            tries=delivery.tries + 1,  # the run that was due when it was held has ended unused
+            failures=0,
+            started_at=self.clock(),
+        )
+
     def retry_delivery(self, delivery_id: str) -> None:
-        """A person wants a failed delivery tried again: a new attempt, the tries counted anew.
+        """A person wants a failed delivery tried again: a new attempt, everything counted anew.
 
         Raises UnsuitableInput if it is not known or has not failed.
         """
@@ -136,26 +292,47 @@ class DeliveryStore(Database):
             "retried",
             attempt=delivery.attempt + 1,
             tries=0,
+            failures=0,
+            resends=0,
+            missing="",
+            started_at=self.clock(),
             next_try_at=None,
         )
 
     def _move(self, delivery: Delivery, state: DeliveryState, reason: str, **also: Any) -> None:
         with self._write() as tx:
-            # The revision's row first: destinations that end at the same moment take turns here.
-            where = and_(
-                t.revisions.c.case_id == delivery.key.case,
-                t.revisions.c.revision == delivery.key.revision,
-            )
-            revision = tx.execute(select(t.revisions).where(where).with_for_update()).one()
-            this = t.deliveries.c.delivery_id == delivery.delivery_id
-            before = tx.execute(select(t.deliveries.c.state).where(this)).scalar_one()
-            tx.execute(
-                t.deliveries.update()
-                .where(this)
-                .values(state=state, reason=reason, since=self.clock(), **also)
-            )
-            self._note(tx, delivery.key, "delivery", before, state, reason, delivery.delivery_id)
-            self._settle(tx, delivery, State(revision.state), revision.attempt)
+            _, revision = self._lock(tx, delivery)
+            self._change(tx, delivery, revision, state, reason, **also)
+
+    def _lock(self, tx: Connection, delivery: Delivery) -> tuple[DeliveryState, Row[Any]]:
+        """The delivery's state now and its revision's row, both locked.
+
+        The revision's row first: destinations that end at the same moment take turns here.
+        """
+        where = and_(
+            t.revisions.c.case_id == delivery.key.case,
+            t.revisions.c.revision == delivery.key.revision,
+        )
+        revision = tx.execute(select(t.revisions).where(where).with_for_update()).one()
+        this = t.deliveries.c.delivery_id == delivery.delivery_id
+        return DeliveryState(tx.execute(select(t.deliveries.c.state).where(this)).scalar_one()), revision
+
+    def _change(
+        self,
+        tx: Connection,
+        delivery: Delivery,
+        revision: Row[Any],
+        state: DeliveryState,
+        reason: str,
+        **also: Any,
+    ) -> None:
+        this = t.deliveries.c.delivery_id == delivery.delivery_id
+        before = tx.execute(select(t.deliveries.c.state).where(this)).scalar_one()
+        tx.execute(
+            t.deliveries.update().where(this).values(state=state, reason=reason, since=self.clock(), **also)
+        )
+        self._note(tx, delivery.key, "delivery", before, state, reason, delivery.delivery_id)
+        self._settle(tx, delivery, State(revision.state), revision.attempt)
 
     def _settle(self, tx: Connection, delivery: Delivery, state: State, attempt: int) -> None:
         """Let the revision follow its deliveries: DONE when all arrived, FAILED when the rest gave up."""
@@ -189,5 +366,25 @@ def _delivery(row: Row[Any]) -> Delivery:
         DeliveryState(row.state),
         row.attempt,
         row.tries,
+        row.failures,
+        row.resends,
+        row.missing,
         row.reason,
+        row.started_at,
     )
+
+
+def _sendable(row: Row[Any]) -> Sendable:
+    return Sendable(row.path, row.kind, row.name, row.sop_uid, row.sop_class_uid, row.sha256)
+
+
+def _made_for(delivery: Delivery) -> ColumnElement[bool]:
+    return and_(
+        t.results.c.case_id == delivery.key.case,
+        t.results.c.revision == delivery.key.revision,
+        t.results.c.attempt == delivery.result_attempt,
+    )
+
+
+def _in_turn() -> Select[Any]:
+    return t.deliveries.select().order_by(t.deliveries.c.started_at, t.deliveries.c.delivery_id)

@@ -21,6 +21,8 @@ class Overview(Database):
         """All cases with their newest revision first, and the quarantine.
 
         Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
+        Destinations: those of which something is known, with the state of their circuit (OPEN: they
+        failed too often in a row) or HELD.
         """
         with self._read() as tx:
             cases = [
@@ -36,7 +38,18 @@ class Overview(Database):
                 }
                 for q in tx.execute(t.quarantine.select().order_by(t.quarantine.c.id))
             ]
-            return {"cases": cases, "quarantine": quarantined}
+            destinations = [
+                {
+                    "destination": d.name,
+                    "state": "HELD" if d.held_at else "OPEN" if d.opened_at else "CLOSED",
+                    "failures": d.failures,
+                    "reason": d.held_because or d.reason,
+                    "since": d.held_at or d.opened_at,
+                    "probe_at": d.probe_at,
+                }
+                for d in tx.execute(t.destinations.select().order_by(t.destinations.c.name))
+            ]
+            return {"cases": cases, "quarantine": quarantined, "destinations": destinations}
 
     def _case(self, tx: Connection, case: str) -> dict[str, Any]:
         studies = tx.execute(t.studies.select().where(t.studies.c.case_id == case)).all()
@@ -71,7 +84,11 @@ class Overview(Database):
 
     def _deliveries(self, tx: Connection, case: str, revision: int) -> list[dict[str, Any]]:
         query = (
-            select(t.deliveries, func.count(t.taken.c.path).label("taken"))
+            select(
+                t.deliveries,
+                func.count(t.taken.c.path).label("taken"),
+                func.count(t.taken.c.proven_at).label("proven"),
+            )
             .outerjoin(t.taken, t.taken.c.delivery_id == t.deliveries.c.delivery_id)
             .where(t.deliveries.c.case_id == case, t.deliveries.c.revision == revision)
             .group_by(*t.deliveries.c)
@@ -85,6 +102,7 @@ class Overview(Database):
                 "attempt": d.attempt,
                 "tries": d.tries,
                 "taken": d.taken,
+                "proven": d.proven,
                 "reason": d.reason,
                 "next_try_at": d.next_try_at,
             }

@@ -248,6 +248,7 @@ class RevisionStore(InstanceStore):
                         tries=0,
                         reason="",
                         since=now,
+                        started_at=now,
                     )
                 )
             self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)

@@ -144,11 +144,38 @@ deliveries = Table(
     Column("state", String(16), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="0"),  # tries in a row that failed
+    Column("resends", Integer, nullable=False, server_default="0"),  # rounds of sending what was missing
+    Column("missing", Text, nullable=False, server_default=""),  # what was missing last, in words
     Column("reason", Text, nullable=False),
     Column("since", Float, nullable=False),
+    Column("started_at", Float, nullable=False, server_default="0"),  # of this attempt
     Column("next_try_at", Float),
     _of_revision(),
     Index("ix_deliveries_revision", "case_id", "revision"),
+)
+
+# What is known of a destination itself, shared by all workers: its circuit breaker, and a person's hold.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", Float),
+    Column("probe_at", Float),
+    Column("held_at", Float),
+    Column("held_because", Text, nullable=False),
+)
+
+destination_events = Table(
+    "destination_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("destination", Text, nullable=False, index=True),
+    Column("event", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 # Cases that came by watch folder, one per patient in it: the folder waits in processing/ until all ended.
@@ -172,6 +199,44 @@ taken = Table(
     Column("path", Text, primary_key=True),
     Column("status", String(16), nullable=False),
     Column("at", Float, nullable=False),
+    Column("proof", String(16), nullable=False, server_default=""),
+    Column("proven_at", Float),
+)
+
+# Storage commitment that we asked of a destination (PS3.4 Annex J, as SCU).
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("transaction_uid", UID, primary_key=True),
+    Column("delivery_id", ForeignKey(deliveries.c.delivery_id), nullable=False, index=True),
+    Column("asked_at", Float, nullable=False),
+    Column("lapsed_at", Float),  # the question may not have reached the destination
+    Column("answered_at", Float),
+)
+
+# Storage commitment that a peer asked of us (as SCP), until it has taken our answer.
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    Column("peer", String(16), primary_key=True),
+    Column("transaction_uid", UID, primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_try_at", Float),
+    Column("answered_at", Float),
+    Column("reason", Text, nullable=False),
+)
+
+commitment_items = Table(
+    "commitment_items",
+    metadata,
+    Column("peer", String(16), primary_key=True),
+    Column("transaction_uid", UID, primary_key=True),
+    Column("sop_uid", UID, primary_key=True),
+    Column("sop_class_uid", UID, nullable=False),
+    ForeignKeyConstraint(
+        ("peer", "transaction_uid"), [commitment_requests.c.peer, commitment_requests.c.transaction_uid]
+    ),
 )
 
 events = Table(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from urllib.request import Request, urlopen
+
 import pytest
 
 from dicom_node.demo import LoopbackOrthanc, free_port
 from tests import builders
 from tests.harness import dcmsend, dicom_destination, folder_destination, needs_dcmtk, needs_orthanc
+from tests.pacs import Pacs
 
 pytestmark = [pytest.mark.peers, needs_dcmtk]
 
@@ -85,6 +89,46 @@ def test_a_pacs_that_stays_away_does_not_keep_results_from_others(make_node, tmp
         ]
 
     node.wait_for(settled)
+
+
+@needs_orthanc
+def test_a_study_is_done_once_orthanc_has_committed_to_it(orthanc, make_node, tmp_path):
+    node = make_node(destinations=dicom_destination(orthanc.dicom_port) + 'proof = "commitment"\n')
+    us = {"AET": "MRSISR", "Host": "127.0.0.1", "Port": node.port, "AllowStorageCommitment": True}
+    url = f"http://127.0.0.1:{orthanc.http_port}/modalities/node"
+    urlopen(Request(url, json.dumps(us).encode(), method="PUT"), timeout=30).close()
+    builders.write(builders.study(), tmp_path / "study")
+    dcmsend(node.port, [tmp_path / "study"])
+
+    status = node.wait_for_state("DONE", "FAILED")
+    delivery = delivery_to(status, "PACS")
+    assert delivery["state"] == "DELIVERED", delivery
+    assert delivery["proven"] == delivery["taken"] == len(orthanc.get("/instances"))
+
+
+def test_a_node_killed_while_it_waits_for_commitment_takes_the_report_afterwards(make_node, tmp_path):
+    pacs = Pacs()
+    pacs.commits = "later"
+    with pacs:
+        destination = dicom_destination(pacs.port, ae_title="PACS") + 'proof = "commitment"\n'
+        node = make_node(destinations=destination)
+        builders.write(builders.study(), tmp_path / "study")
+        dcmsend(node.port, [tmp_path / "study"])
+
+        def proving(status):
+            return status["cases"] and any(
+                d["state"] == "PROVING" for d in status["cases"][0]["revisions"][0]["deliveries"]
+            )
+
+        node.wait_for(proving)
+        assert node.status()["cases"][0]["revisions"][0]["state"] == "DELIVERING"
+        node.kill_all()
+        node.start()
+        assert pacs.tell(node.port, pacs.report()) == 0x0000
+        status = node.wait_for_state("DONE", "FAILED")
+    assert delivery_to(status, "PACS")["state"] == "DELIVERED"
+    assert len(pacs.received) == len(pacs.kept) == delivery_to(status, "PACS")["proven"]
+    assert len(pacs.asked) == 1
 
 
 def test_a_second_worker_of_one_name_is_refused(make_node, tmp_path):

@@ -53,6 +53,7 @@ def peer() -> Iterator[Callable[..., DicomDestination]]:
     def start(
         answer: Callable[[int], int | None] = lambda _: 0x0000,
         classes=(MRImageStorage, ParametricMapStorage),
+        handlers=(),
         **own,
     ):
         ae = AE("PACS")
@@ -70,7 +71,9 @@ def peer() -> Iterator[Callable[..., DicomDestination]]:
             received.append(str(event.request.AffectedSOPInstanceUID))
             return status
 
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+        server = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store), *handlers]
+        )
         servers.append(server)
         return DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1])
 
@@ -100,6 +103,46 @@ def test_a_busy_peer_is_a_reason_to_wait_and_what_it_took_stays_taken(peer, file
     with pytest.raises(PeerBusy, match=r"out of resources \(status A700"):
         send(peer(lambda n: 0x0000 if n < 2 else 0xA700), files, spool)
     assert len(send.taken) == 2
+
+
+def test_a_processing_failure_puts_one_object_off_and_the_others_go(peer, files, spool):
+    with pytest.raises(PeerBusy, match=r"put off 1 objects, first MR_1: processing failure \(status 0110"):
+        send(peer(lambda n: 0x0110 if n == 1 else 0x0000), files, spool)
+    assert [name for name, _ in send.taken] == ["MR_0", "MR_2", "PM_3"]
+
+
+def test_an_object_refused_for_good_does_not_stop_the_others(peer, files, spool):
+    with pytest.raises(dispatch.ObjectsRefused) as caught:
+        send(peer(lambda n: 0xA900 if n == 1 else 0x0000), files, spool)
+    ((refusal),) = caught.value.refusals
+    assert (refusal.file, refusal.status) == (files[1], 0xA900)
+    assert [name for name, _ in send.taken] == ["MR_0", "MR_2", "PM_3"]
+
+
+def test_a_peer_that_takes_no_class_at_all_refuses_each_object_for_good(peer, files, spool):
+    with pytest.raises(dispatch.ObjectsRefused) as caught:
+        send(peer(classes=()), files, spool)
+    assert [(r.file, r.status) for r in caught.value.refusals] == [(f, None) for f in files]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ((0x02, 0x03, 0x01), PeerUnreachable, "for now"),
+        ((0x02, 0x03, 0x02), PeerUnreachable, "for now"),
+        ((0x01, 0x01, 0x03), Refused, "AE title"),
+        ((0x01, 0x02, 0x02), Refused, "rejected the association"),
+    ],
+)
+def test_a_rejected_association_is_read_as_transient_or_permanent(peer, files, spool, answer, error, words):
+    result, source, reason = answer
+
+    def reject(event: evt.Event) -> None:
+        event.assoc.acse.send_reject(result, source, reason)
+        event.assoc.kill()
+
+    with pytest.raises(error, match=words):
+        send(peer(handlers=[(evt.EVT_REQUESTED, reject)]), files, spool)
 
 
 def test_a_refused_sop_class_is_named_and_the_rest_is_delivered(peer, files, spool):

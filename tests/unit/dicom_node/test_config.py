@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from pydantic import ValidationError
 
 import sr_core
 from dicom_node.config import (
+    CircuitRules,
     DicomDestination,
     FolderDestination,
+    ProvingRules,
     ResolveRules,
+    RetryRules,
     Settings,
     StorageRules,
     as_table,
@@ -104,6 +108,43 @@ def test_a_destination_is_found_by_its_name_or_the_names_are_listed(tmp_path: Pa
     assert isinstance(settings.destination_named("OUT"), FolderDestination)
     with pytest.raises(BadConfiguration, match="PACS, OUT"):
         settings.destination_named("PASC")
+
+
+def test_the_examples_of_destinations_and_peers_are_usable(tmp_path: Path) -> None:
+    lines = Path("config/node.toml").read_text().split("# Destinations: any number.")[1].splitlines()
+    text = "\n".join(m[1] for line in lines if (m := re.match(r"# (\[.*|\w+ = .*)", line)))
+    settings = load(toml(tmp_path, text))
+    assert [d.type for d in settings.destination] == ["dicom", "dicomweb", "folder"]
+    pacs = settings.destination[0]
+    assert (pacs.retry, pacs.circuit, pacs.proving) == (RetryRules(), CircuitRules(), ProvingRules())
+    assert [p.ae_title for p in settings.peer] == ["SCANNER"]
+
+
+def test_by_default_a_delivery_outlives_a_weekend() -> None:
+    rules = RetryRules()
+    assert (rules.max_attempts, rules.give_up_after_s) == (0, 7 * 86400)
+
+
+WEB = '[[destination]]\ntype = "dicomweb"\nname = "W"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WEB + 'url = "https://u:p@host/web"\n', "url"),
+        (WEB + 'url = "file:///etc/passwd"\n', "url"),
+        (WEB + 'url = "http://pacs/web"\ntoken_env = "T"\n', "use https"),
+        (WEB + 'url = "https://pacs/web"\ntoken_env = "T"\nuser = "u"\npassword_env = "P"\n', "one of them"),
+        (WEB + 'url = "https://pacs/web"\nuser = "u"\n', "belong together"),
+        (WEB + 'url = "https://pacs/web"\nproof = "commitment"\n', "proof"),
+        ('[[destination]]\ntype = "folder"\nname = "F"\nfolder = "f"\nproof = "query"\n', "proof"),
+    ],
+)
+def test_a_destination_that_cannot_work_or_keep_a_secret_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(BadConfiguration, match=said):
+        load(toml(tmp_path, text))
 
 
 def test_settings_cannot_be_changed_while_they_are_in_use() -> None:

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
+from dicom_node.store.migrate import _config
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
 from tests.doors import Clock
 
@@ -374,6 +376,64 @@ def test_an_older_result_set_that_fails_says_nothing_of_the_newer_one(store: Sto
     store.encoded(key, [], "", "digest", ["A"])
     store.give_up(old, "refused again")
     assert state_of(store, key) is State.DELIVERING
+
+
+def test_a_delivery_that_waited_when_the_node_was_upgraded_goes_on(tmp_path: Path, clock: Clock) -> None:
+    """A database of the first version, with one delivery WAITING."""
+    store = Store(f"sqlite:///{tmp_path / 'old.sqlite'}", clock)
+    command.upgrade(_config(store), "0001")
+    with store.engine.begin() as tx:
+        tx.exec_driver_sql("INSERT INTO cases VALUES ('c', 'P1', '', 1)")
+        tx.exec_driver_sql("INSERT INTO revisions VALUES ('c', 1, 'DELIVERING', 1, '', 1, 1, 'd', NULL)")
+        tx.exec_driver_sql(
+            "INSERT INTO results VALUES ('c', 1, 1, 'out/1.dcm', 'PM', 'm', '2.25.1', '1.2', '')"
+        )
+        row = "('c:1:1:A', 'c', 1, 1, 'A', 'WAITING', 1, 3, 'down', 1799999000.0, 1799999999.0)"
+        tx.exec_driver_sql(f"INSERT INTO deliveries VALUES {row}")
+        tx.exec_driver_sql("INSERT INTO taken VALUES ('c:1:1:A', 'out/1.dcm', '0000', 1)")
+    migrate(store)
+    (due,) = store.deliveries_due()
+    assert (due.tries, due.started_at, due.failures) == (3, 1799999000.0, 0)
+    assert [f.file.sop_uid for f in store.unproven(due)] == ["2.25.1"]
+    started = store.sending(due)
+    assert started is not None
+    store.delivered(started)
+    assert state_of(store, due.key) is State.DONE
+
+
+def test_an_answer_that_comes_while_the_try_is_still_running_is_not_slept_over(
+    store: Store, clock: Clock
+) -> None:
+    """The listener records the report after the worker looked, and before it went to wait."""
+    delivering(store, "A")
+    started = store.sending(store.deliveries_due()[0])
+    assert started is not None
+    for file in store.to_send(started):
+        store.take(started, file.path, "0000")
+    store.ask_commitment("1.2.9", started)
+    assert store.commitment_answered("1.2.9", ["2.25.1", "2.25.2"], {})
+    store.await_proof(started, "waits", clock.now + 3600, "1.2.9")
+    assert [d.delivery_id for d in store.deliveries_due()] == [started.delivery_id]
+
+
+def test_a_transaction_is_known_before_it_is_asked_and_only_then(store: Store) -> None:
+    delivering(store, "A")
+    assert not store.commitment_answered("1.2.9", [], {})
+    store.ask_commitment("1.2.9", store.deliveries_due()[0])
+    assert not store.is_answered("1.2.9")
+    assert store.commitment_answered("1.2.9", [], {})
+    assert store.is_answered("1.2.9")
+
+
+def test_a_question_that_may_not_have_arrived_is_put_afresh_and_its_answer_still_counts(store: Store) -> None:
+    delivering(store, "A")
+    (delivery,) = store.deliveries_due()
+    store.ask_commitment("1.2.9", delivery)
+    store.lapse_transaction("1.2.9")
+    assert store.last_transaction(delivery) is None
+    store.take(delivery, store.to_send(delivery)[0].path, "0000")
+    assert store.commitment_answered("1.2.9", ["2.25.1"], {})
+    assert store.unproven(delivery) == []
 
 
 # Watch folders

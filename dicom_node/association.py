@@ -1,0 +1,83 @@
+"""Associations that we request: with the node's time-outs, and their failures in words."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+
+from .config import NodeRules
+from .errors import PeerUnreachable, Refused
+
+
+class NothingAccepted(Refused):
+    """The association was accepted, though not one of the presentation contexts that we asked for."""
+
+
+class Peer(Protocol):
+    """Where another application entity listens."""
+
+    @property
+    def ae_title(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def requestor(node: NodeRules) -> AE:
+    """An application entity under the node's title and with its time-outs."""
+    _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every PDU, and then throw it away
+    ae = AE(ae_title=node.ae_title)
+    ae.acse_timeout = node.acse_timeout_s
+    ae.dimse_timeout = node.dimse_timeout_s
+    ae.network_timeout = node.network_timeout_s
+    ae.connection_timeout = node.acse_timeout_s
+    return ae
+
+
+@contextmanager
+def associate(
+    ae: AE,
+    peer: Peer,
+    name: str,
+    *,
+    roles: Sequence[Any] = (),
+    handlers: Sequence[Any] = (),
+) -> Iterator[Association]:
+    """An association with ``peer``, released at the end. ``roles`` go into role selection (PS3.7 D.3.3.4).
+
+    Raises PeerUnreachable (nobody there, or rejected-transient), Refused (rejected-permanent) or
+    NothingAccepted, saying why.
+    """
+    where = f"{name} ({peer.ae_title} at {peer.host}:{peer.port})"
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        ext_neg=list(roles),
+        evt_handlers=list(handlers),
+    )
+    if association.is_rejected:
+        answer: Any = association.acceptor.primitive
+        words = f"{where} rejected the association: {answer.reason_str if answer else 'no reason given'}"
+        if answer is None or answer.result == 0x02:  # PS3.8 9.3.4: rejected-transient
+            raise PeerUnreachable(f"{words} (for now, as it says)")
+        raise Refused(f"{words}. Check that it knows our AE title {ae.ae_title!r} and that its own is right")
+    if not association.is_established:
+        if association.rejected_contexts and not association.accepted_contexts:
+            raise NothingAccepted(f"{where} takes none of the objects or services that we ask for")
+        raise PeerUnreachable(f"no association with {where}: is it running, and is the port right?")
+    # Without it Nagle's algorithm and the peer's delayed ACK cost up to 40 ms for each instance.
+    wire = association.dul.socket
+    if wire is not None and wire.socket is not None:
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()

@@ -1,0 +1,112 @@
+"""Result sets that wait for delivery, on a store and spool of their own; tries are run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pynetdicom.sop_class import ParametricMapStorage
+
+from dicom_node.config import Destination, NodeRules, Settings
+from dicom_node.deliver import Courier
+from dicom_node.demo import free_port
+from dicom_node.intake import Intake
+from dicom_node.listener import Listener
+from dicom_node.safekeeping import Safekeeper
+from dicom_node.spool import Spool
+from dicom_node.store import Delivery, Made, Received, Store, migrate
+from dicom_node.study import State
+from tests.doors import ROOT, Clock, as_file, mr_slice
+
+
+class Office:
+    """A node's delivering half. ``clock`` passes when told to."""
+
+    def __init__(self, folder: Path, *destinations: Destination, **node: object) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.node = NodeRules(
+            **{"port": free_port(), "acse_timeout_s": 10.0, "dimse_timeout_s": 20.0, **node}
+        )
+        self.settings = Settings(destination=destinations, node=self.node)
+        self.spool = Spool(folder / "spool")
+        self.open()
+
+    def open(self) -> None:
+        """Open the store and its users anew, as after a restart."""
+        self.store = Store(f"sqlite:///{self.folder / 'node.sqlite'}", self.clock)
+        migrate(self.store)
+        self.courier = Courier(self.settings, self.store, self.spool)
+        self.safekeeper = Safekeeper(self.node, self.settings.peer, self.spool, self.store)
+
+    def result_set(self, number: int = 1) -> list[str]:
+        """Three MR slices and one other object, on their way to every destination; their SOP UIDs."""
+        study = f"{ROOT}.{100 + number}"
+        received = Received(
+            f"{study}.9", "1.2.840.10008.5.1.4.1.1.4", f"{study}.8", study, "1.2.840.10008.1.2.1", "", "",
+            f"P{number}", "", f"in/{number}", "0" * 64, 1, "test",
+        )  # fmt: skip
+        self.store.record(received, lambda *_: False, lambda *_: False)
+        (key,) = (r.key for r in self.store.revisions_in(State.RECEIVING))
+        self.store.complete(key, "test")
+        self.store.start(key)
+        folder = self.spool.result_folder(key.case, key.revision, 1) / "dicom"
+        folder.mkdir()
+        made = []
+        for n in range(4):
+            attributes = {"SOPClassUID": ParametricMapStorage} if n == 3 else {}
+            uids = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.{1 + n // 3}"}
+            ds = mr_slice(n + 1, **attributes, **uids, SOPInstanceUID=f"{study}.1.{n}")
+            path = folder / f"{n:04d}.dcm"
+            path.write_bytes(as_file(ds))
+            kind = "PM" if n == 3 else "MR"
+            made.append(
+                Made(self.spool.relative(path), kind, f"{kind}_{n}", ds.SOPInstanceUID, ds.SOPClassUID, "")
+            )
+        names = [d.name for d in self.settings.destination]
+        self.store.encoded(key, made, "", f"digest {number}", names)
+        self.clock.now += 1
+        return [m.sop_uid for m in made]
+
+    def deliveries(self) -> list[Delivery]:
+        """All deliveries, oldest first."""
+        cases = self.store.status()["cases"]
+        ids = [d["delivery"] for c in cases for r in c["revisions"] for d in r["deliveries"]]
+        return sorted((self.store.delivery(i) for i in ids), key=lambda d: d.started_at)
+
+    def delivery(self) -> Delivery:
+        """The only one."""
+        (delivery,) = self.deliveries()
+        return delivery
+
+    def work(self) -> list[str]:
+        """Try everything that is due, once; the ids tried."""
+        due = [d.delivery_id for d in self.store.deliveries_due()]
+        for delivery_id in due:
+            self.courier.try_delivery(delivery_id)
+        return due
+
+    def work_on(self, rounds: int = 8) -> Delivery:
+        """Try what is due at this moment again and again; the only delivery afterwards."""
+        for _ in range(rounds):
+            if not self.work():
+                break
+        return self.delivery()
+
+    def statuses(self) -> dict[str, str]:
+        """What the destination answered for each object, by SOP Instance UID."""
+        t = self.store.engine.connect().exec_driver_sql(
+            "SELECT sop_uid, status FROM taken JOIN results USING (path)"
+        )
+        return {row[0]: row[1] for row in t}
+
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """The listener's half: takes reports of destinations, and requests of peers."""
+        listener = Listener(self.node, Intake(self.spool, self.store), self.safekeeper)
+        listener.start()
+        try:
+            yield listener
+        finally:
+            listener.stop(drain_s=1)

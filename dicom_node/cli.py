@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from . import config, log
+from . import cli_study, config, log
 from .config import DicomDestination, Settings
 from .errors import BadConfiguration, NodeError, Refused, TemporaryError, UnsuitableInput
 
@@ -29,6 +29,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
+cli_study.register(app)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -150,7 +151,7 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     table = open_existing(settings).status()
     for case in table["cases"]:
         for r in case["revisions"]:
-            r["waiting_for"] = _waiting_for(r, settings)
+            r["waiting_for"] = _waiting_for(r)
     if as_json:
         _print_json(table)
         return
@@ -180,11 +181,12 @@ def _print_case(case: dict[str, Any]) -> None:
             )
 
 
-def _waiting_for(revision: dict[str, Any], settings: Settings) -> str | None:
+def _waiting_for(revision: dict[str, Any]) -> str | None:
     if revision["state"] != "RECEIVING":
         return None
-    until = revision["last_received_at"] + settings.gather.quiet_period_s
-    return f"more instances, until {_clock(until)}"
+    if revision["awaited_until"] is None:
+        return "a first look at what has come"
+    return f"{revision['awaited']}, until {_clock(revision['awaited_until'])}"
 
 
 def _clock(at: float) -> str:

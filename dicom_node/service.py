@@ -91,7 +91,7 @@ def keep_house(settings: Settings, stop: threading.Event) -> None:
     spool, store = open_spool(settings), open_store(settings)
     sweeper = threading.Thread(target=clean.run, args=(store, spool, settings.retention, stop), name="clean")
     sweeper.start()
-    gather.run(store, settings.gather, stop)
+    gather.run(store, settings.gather, settings.input_rules, stop)
     sweeper.join()
 
 

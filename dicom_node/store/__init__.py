@@ -2,10 +2,12 @@
 
 from .base import Clock, Database
 from .deliveries import Delivery, DeliveryStore, Sendable
+from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
 from .instances import InstanceStore, Outcome, Receipt, Received
 from .migrate import is_current, migrate
 from .overview import Overview
+from .persons import PersonStore
 from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
@@ -14,11 +16,13 @@ __all__ = [
     "Delivery",
     "DeliveryStore",
     "Finding",
+    "Inquiry",
     "InstanceStore",
     "Made",
     "Member",
     "Outcome",
     "Overview",
+    "Patient",
     "Receipt",
     "Received",
     "Revision",
@@ -29,5 +33,5 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, DeliveryStore, Overview):
+class Store(FolderStore, PersonStore, EvidenceStore, DeliveryStore, Overview):
     """All queries over one database; each public method is one transaction."""

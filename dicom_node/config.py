@@ -109,6 +109,7 @@ class PacsRules(_Table):
     fetch_anatomy: bool = True
     prior_days: int = Field(0, ge=0)
     max_tries: int = Field(3, ge=1)
+    settle_s: float = Field(10.0, ge=0)
     ask_again_s: float = Field(30.0, gt=0)
     timeout_s: float = Field(60.0, gt=0)
 

@@ -274,8 +274,9 @@ class LoopbackOrthanc:
 
     ae_title = "ORTHANC"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **configuration: Any) -> None:
         self.folder = folder
+        self._configuration = configuration
         self.dicom_port = free_port()
         self.http_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -306,6 +307,7 @@ class LoopbackOrthanc:
             "StorageDirectory": str(self.folder),
             "IndexDirectory": str(self.folder),
             "Plugins": [],
+            **self._configuration,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(configuration))

@@ -24,14 +24,17 @@ _ANATOMY = (Role.T1, Role.FLAIR)
 class Archive(Protocol):
     """A PACS that is asked beside the node's own work: no call waits for it."""
 
-    def counts(self, revision: Revision, here: Sequence[Here]) -> Counts | None:
-        """What it holds of a case, as far as it has answered; asks when that is due."""
+    def counts(self, revision: Revision) -> Counts | None:
+        """What it holds of a case, as far as it has answered."""
+
+    def look_at(self, revision: Revision) -> None:
+        """Ask about the case if that is due. Cheap: called at every turn."""
 
     def fetching(self, case: str) -> str:
         """In words, what became of asking it for anatomy; "" if it was not asked."""
 
-    def fetch_anatomy(self, case: str) -> None:
-        """Have anatomy sent here, unless that is under way or was tried often enough."""
+    def fetch_anatomy(self, revision: Revision) -> None:
+        """Have anatomy sent here if that is due: not while instances come, nor too often. Cheap too."""
 
 
 class Gatherer:
@@ -64,6 +67,11 @@ class Gatherer:
 
     def _look_at(self, revision: Revision, version: object) -> bool:
         key, now = revision.key, self._store.clock()
+        if self._archive is not None:
+            self._archive.look_at(revision)
+            last, known = self._needs.get(key, (None, Needs()))
+            if last == revision.last_received_at and known.maps and not known.anatomy:
+                self._archive.fetch_anatomy(revision)
         stamp = (revision.last_received_at, version)
         before, look_again_at = self._judged.get(key, (None, 0.0))
         if before == stamp and look_again_at - _LOOK_AGAIN_S <= now < look_again_at:
@@ -81,7 +89,7 @@ class Gatherer:
     def _judge(self, revision: Revision, now: float) -> Verdict:
         key = revision.key
         here = self._store.here(key.case)
-        counts = self._archive.counts(revision, here) if self._archive else None
+        counts = self._archive.counts(revision) if self._archive else None
         fetching = self._archive.fetching(key.case) if self._archive else ""
         steps = self._store.steps_of(key.case)
         evidence = Evidence(here, revision.last_received_at, steps, counts, fetching)
@@ -92,13 +100,11 @@ class Gatherer:
         return judge(evidence, self._rules, now, needs)
 
     def _needs_of(self, revision: Revision, here: Sequence[Here]) -> Needs:
-        """What the case offers, by identification; anatomy that maps still lack is asked for."""
+        """What the case offers, by identification of its series."""
         last, known = self._needs.get(revision.key, (None, Needs()))
         if last != revision.last_received_at:
             known = needs_of(here, self._identify_rules)
             self._needs[revision.key] = (revision.last_received_at, known)
-        if self._archive is not None and known.maps and not known.anatomy:
-            self._archive.fetch_anatomy(revision.key.case)
         return known
 
     def _complete(self, key: CaseKey, verdict: Verdict) -> bool:

@@ -77,7 +77,7 @@ def _guarded(event: evt.Event, act: Any) -> Answer:
 
 
 def _create(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
-    uid, said = _instance_uid(event.request.AffectedSOPInstanceUID), event.attribute_list
+    uid, said = _instance_uid(event, "AffectedSOPInstanceUID"), event.attribute_list
     if "PerformedProcedureStepStatus" not in said:
         raise _Refused(MISSING_ATTRIBUTE, "Performed Procedure Step Status is missing")
     if text_of(said, "PerformedProcedureStepStatus") != StepStatus.IN_PROGRESS:
@@ -94,7 +94,7 @@ def _create(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
 
 
 def _set(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
-    uid, said = _instance_uid(event.request.RequestedSOPInstanceUID), event.modification_list
+    uid, said = _instance_uid(event, "RequestedSOPInstanceUID"), event.modification_list
     try:
         status = StepStatus(text_of(said, "PerformedProcedureStepStatus") or StepStatus.IN_PROGRESS)
     except ValueError:
@@ -109,8 +109,8 @@ def _set(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
     _LOG.info("step.updated", step=uid, status=status, named=None if named is None else len(named))
 
 
-def _instance_uid(value: object) -> str:
-    uid = str(value or "")
+def _instance_uid(event: evt.Event, keyword: str) -> str:
+    uid = str(getattr(event.request, keyword) or "")
     if not _UID.fullmatch(uid):
         raise _Refused(INVALID_INSTANCE, "the request names no SOP Instance UID")
     return uid

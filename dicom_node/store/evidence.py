@@ -73,6 +73,16 @@ class EvidenceStore(Database):
                 .values(awaited=awaited, awaited_until=until)
             )
 
+    def adopt_study(self, case: str, study_uid: str, study_date: str) -> bool:
+        """What comes of ``study_uid`` shall belong to ``case``. False if it is known as another's already."""
+        s = t.studies.c
+        with self._write() as tx:
+            owner = tx.execute(select(s.case_id).where(s.study_uid == study_uid)).scalar()
+            if owner is None:
+                values = {"study_uid": study_uid, "case_id": case, "study_date": study_date}
+                tx.execute(t.studies.insert().values(**values))
+            return owner in (None, case)
+
     # Modality Performed Procedure Steps
 
     def create_step(self, sop_uid: str, source: str, study_uids: set[str], named: Mapping[str, str]) -> bool:
@@ -144,6 +154,18 @@ class EvidenceStore(Database):
         rows = [{"step_uid": sop_uid, "sop_uid": i, "series_uid": s} for i, s in named.items()]
         if rows:
             tx.execute(t.performed_instances.insert(), rows)
+
+    def forget_steps(self, before: float) -> int:
+        """Remove steps last heard of before ``before`` (UTC seconds); returns how many.
+
+        Most are of studies that never came here: a RIS forwards them all.
+        """
+        s = t.procedure_steps.c
+        old = select(s.sop_uid).where(s.since < before)
+        with self._write() as tx:
+            tx.execute(t.performed_instances.delete().where(t.performed_instances.c.step_uid.in_(old)))
+            tx.execute(t.procedure_step_studies.delete().where(t.procedure_step_studies.c.sop_uid.in_(old)))
+            return int(tx.execute(t.procedure_steps.delete().where(s.since < before)).rowcount)
 
     # What an archive was asked
 

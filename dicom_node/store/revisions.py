@@ -193,7 +193,7 @@ class RevisionStore(InstanceStore):
                 .order_by(t.cases.c.created_at)
             )
             for other in found:
-                if _days_apart(other, row.created_at) <= within_days:
+                if _days_apart((other.mine, other.theirs), row.created_at - other.created_at) <= within_days:
                     return str(other.case_id)
         return None
 
@@ -328,12 +328,12 @@ class RevisionStore(InstanceStore):
             return None if found is None else str(found)
 
 
-def _days_apart(pair: Row[Any], created_at: float) -> float:
+def _days_apart(dates: tuple[str | None, str | None], arrived_apart_s: float) -> float:
     """Between two studies: by their dates (YYYYMMDD), else by when their cases began here."""
     try:
-        mine, theirs = (datetime.strptime(str(d), "%Y%m%d") for d in (pair.mine, pair.theirs))
+        mine, theirs = (datetime.strptime(str(d), "%Y%m%d") for d in dates)
     except ValueError:
-        return abs(created_at - float(pair.created_at)) / 86400
+        return abs(arrived_apart_s) / 86400
     return abs((mine - theirs).days)
 
 

@@ -173,6 +173,15 @@ def test_a_step_of_another_study_does_not_matter(intake, clock):
     assert gather_once(intake.store, RULES) == 1
 
 
+def test_a_procedure_step_is_forgotten_after_its_time_and_not_before(intake, clock):
+    arrive(intake, mr_slice(1))
+    complete_step(intake.store, mr_slice(1))
+    (revision,) = intake.store.revisions_in(State.RECEIVING)
+    assert intake.store.forget_steps(before=clock.now) == 0
+    assert intake.store.forget_steps(before=clock.now + 1) == 1
+    assert intake.store.steps_of(revision.key.case) == []
+
+
 def test_a_gatherer_that_remembers_sees_a_new_instance_and_a_new_procedure_step(intake, clock):
     gatherer = Gatherer(intake.store, RULES)
     slices = [mr_slice(n) for n in (1, 2)]

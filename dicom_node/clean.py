@@ -19,6 +19,7 @@ def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
     FAILED and HELD cases wait for a person. What was received, made and delivered stays on record.
     """
     removed = spool.sweep_temporary(older_than_s=86400)
+    store.forget_steps(before=store.clock() - rules.keep_days * 86400)
     for case in store.removable(before=store.clock() - rules.keep_days * 86400):
         files = store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
         shutil.rmtree(spool.root / "out" / case, ignore_errors=True)

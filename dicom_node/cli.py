@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from . import config, log
+from . import cli_hold, config, log
 from .config import DicomDestination, Settings
 from .errors import BadConfiguration, NodeError, Refused, TemporaryError, UnsuitableInput
 
@@ -29,6 +29,7 @@ app = typer.Typer(
     help=__doc__,
     rich_markup_mode=None,
 )
+cli_hold.register(app)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -150,7 +151,7 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     table = open_existing(settings).status()
     for case in table["cases"]:
         for r in case["revisions"]:
-            r["waiting_for"] = _waiting_for(r, settings)
+            r["waiting_for"] = _waiting_for(r)
     if as_json:
         _print_json(table)
         return
@@ -193,11 +194,12 @@ def _print_destination(d: dict[str, Any]) -> None:
     )
 
 
-def _waiting_for(revision: dict[str, Any], settings: Settings) -> str | None:
+def _waiting_for(revision: dict[str, Any]) -> str | None:
     if revision["state"] != "RECEIVING":
         return None
-    until = revision["last_received_at"] + settings.gather.quiet_period_s
-    return f"more instances, until {_clock(until)}"
+    if revision["awaited_until"] is None:
+        return "a first look at what has come"
+    return f"{revision['awaited']}, until {_clock(revision['awaited_until'])}"
 
 
 def _clock(at: float) -> str:
@@ -226,48 +228,6 @@ def retry(
         raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
     store.retry(key, "retried by a person")
     _out.print(f"case {key} is queued again")
-
-
-@app.command()
-def hold(
-    what: Annotated[str, typer.Argument(help="A delivery as `status` prints it, or a destination.")],
-    reason: Annotated[str, typer.Option(help="Why; shown wherever the delivery is.")] = "held by a person",
-    config_file: ConfigFile = None,
-) -> None:
-    """Stop a delivery, or everything that goes to a destination, until it is released.
-
-    Example: mrsi-node hold PACS --reason "migration until Monday"
-    """
-    from .service import open_existing
-
-    settings = _settings(config_file)
-    store = open_existing(settings)
-    if ":" in what:
-        store.hold_delivery(what, reason)
-        _out.print(f"delivery {what} is held")
-        return
-    store.hold_destination(settings.destination_named(what).name, reason)
-    _out.print(f"nothing goes to {what} until it is released")
-
-
-@app.command()
-def release(
-    what: Annotated[str, typer.Argument(help="A held delivery, or a held destination.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "released by a person",
-    config_file: ConfigFile = None,
-) -> None:
-    """Let a held delivery, or a held destination, go on.
-
-    Example: mrsi-node release PACS
-    """
-    from .service import open_existing
-
-    store = open_existing(_settings(config_file))
-    if ":" in what:
-        store.release_delivery(what, reason)
-    else:
-        store.release_destination(what, reason)
-    _out.print(f"{what} is released")
 
 
 @app.command()

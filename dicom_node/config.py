@@ -94,12 +94,47 @@ class WatchRules(_Table):
     scan_s: float = Field(2.0, gt=0)
 
 
+class PacsRules(_Table):
+    """The archive that is asked for counts and for missing anatomy: by DICOM, or at a DICOMweb ``url``.
+
+    ``prior_days``: anatomy may also come from the patient's other studies within so many days; 0: never.
+    """
+
+    ae_title: AETitle = "PACS"
+    host: str = ""
+    port: int = Field(104, ge=1, le=65535)
+    url: str = Field("", pattern=r"^(https?://\S+)?$")
+    retrieve: Literal["move", "get"] = "move"
+    move_to: AETitle | None = None
+    count: bool = True
+    fetch_anatomy: bool = True
+    prior_days: int = Field(0, ge=0)
+    max_tries: int = Field(3, ge=1)
+    settle_s: float = Field(10.0, ge=0)
+    ask_again_s: float = Field(30.0, gt=0)
+    timeout_s: float = Field(60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> PacsRules:
+        if not self.host and not self.url:
+            raise ValueError("name the archive's host (and ae_title, port), or its DICOMweb url")
+        return self
+
+
 class GatherRules(_Table):
     """When a study is taken as complete, and which studies belong together."""
 
     quiet_period_s: float = Field(60.0, ge=0)
     poll_s: float = Field(2.0, gt=0)
+    longest_wait_s: float = Field(1800.0, ge=0)
+    recipe_wait_s: float = Field(600.0, ge=0)
+    when_incomplete: Literal["queue", "hold"] = "queue"
+    mpps_series: Literal["all", "begun"] = "all"
+    expected_maps: tuple[str, ...] = ()
+    expected_quality: tuple[Literal["crlb", "snr", "linewidth"], ...] = ()
     pair_by: tuple[Literal["frame_of_reference", "accession_number"], ...] = ("frame_of_reference",)
+    pair_within_days: float = Field(30.0, gt=0)
+    pacs: PacsRules | None = None
 
 
 class SiteRule(_Table):
@@ -344,6 +379,16 @@ class Settings(BaseSettings):
         names = [d.name for d in self.destination]
         if len(set(names)) != len(names):
             raise ValueError("two destinations share a name; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _the_archive_may_send_what_it_is_asked_for(self) -> Settings:
+        pacs, callers = self.gather.pacs, self.node.allowed_callers
+        moves = pacs is not None and pacs.host and pacs.fetch_anatomy and pacs.retrieve == "move"
+        if pacs is not None and moves and callers and pacs.ae_title not in callers:
+            raise ValueError(
+                f"gather.pacs: {pacs.ae_title} sends what it is asked for: list it in allowed_callers"
+            )
         return self
 
     @property

@@ -15,6 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from . import log
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
+from .facts import facts_of
 from .spool import Kept, Spool
 from .store import Outcome, Receipt, Received, Store
 
@@ -172,6 +173,8 @@ def _received(header: Dataset, kept: Kept, source: str) -> Received:
         sha256=kept.sha256,
         size=kept.size,
         source=source,
+        study_date=_text(header, "StudyDate")[:8],
+        facts=facts_of(header),
     )
 
 

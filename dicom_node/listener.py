@@ -17,9 +17,12 @@ from pynetdicom import AE, _config, evt, register_uid
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ModalityPerformedProcedureStep,
+    Verification,
+)
 
-from . import log
+from . import log, mpps
 from .commitment import PUSH_MODEL
 from .config import NodeRules
 from .dispatch.commitment import take_report
@@ -140,6 +143,7 @@ class Listener:
             (evt.EVT_C_STORE, on_c_store, [self._intake]),
             (evt.EVT_C_ECHO, on_c_echo),
             *self._commitment_handlers(),
+            *mpps.handlers(self._intake.store, STORED),
             (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_REJECTED, _on_rejected),
             (evt.EVT_RELEASED, _on_released),
@@ -279,6 +283,7 @@ def _node(rules: NodeRules) -> AE:
     ae.dimse_timeout = rules.dimse_timeout_s
     ae.network_timeout = rules.network_timeout_s
     ae.add_supported_context(Verification)
+    ae.add_supported_context(ModalityPerformedProcedureStep)
     for sop_class in STORED:
         if sop_class.is_private:
             register_uid(sop_class, f"Private{sop_class.replace('.', '_')}", StorageServiceClass)

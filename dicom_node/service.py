@@ -13,12 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from . import log
 from .config import Settings
-from .errors import BadConfiguration
+from .errors import BadConfiguration, PermanentError, TemporaryError
 from .spool import Spool
 from .store import Store, is_current, migrate
+
+if TYPE_CHECKING:
+    from .archive import PacsArchive
 
 _LOG = log.get("service")
 
@@ -97,9 +101,34 @@ def keep_house(settings: Settings, stop: threading.Event) -> None:
     answerer = threading.Thread(target=safekeeper.run, args=(stop,), name="safekeeping")
     sweeper.start()
     answerer.start()
-    gather.run(store, settings.gather, stop)
+    archive = _archive(settings, spool, store)
+    gather.run(store, settings.gather, settings.input_rules, stop, archive)
+    if archive is not None:
+        archive.close()
     sweeper.join()
     answerer.join()
+
+
+def _archive(settings: Settings, spool: Spool, store: Store) -> PacsArchive | None:
+    """The PACS that gathering may ask. What it fetches comes in by the same door as all else."""
+    from .archive import PacsArchive
+    from .intake import Incoming, Intake
+
+    rules = settings.gather.pacs
+    if rules is None:
+        return None
+    intake = Intake(spool, store)
+
+    def accept(content: bytes, sop_class_uid: str, sop_instance_uid: str) -> int:
+        try:
+            intake.accept(Incoming(content, sop_class_uid, sop_instance_uid), source=rules.ae_title)
+        except TemporaryError:
+            return 0xA700
+        except PermanentError:
+            return 0xC000
+        return 0
+
+    return PacsArchive(store, rules, settings.node, settings.input_rules, accept)
 
 
 def work(settings: Settings, stop: threading.Event) -> None:

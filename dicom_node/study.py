@@ -33,6 +33,7 @@ class Event(StrEnum):
     RETRIED = "retried"  # by a person
     REDELIVERED = "redelivered"  # by a person: a given-up delivery is tried again
     FORCED = "forced"  # by a person, before the evidence was in
+    IGNORED = "ignored"  # by a person: not to be worked on, whatever comes late
     SUPERSEDED = "superseded"
 
 
@@ -41,10 +42,13 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVING, Event.FORCED): State.QUEUED,
     (State.RECEIVING, Event.HELD): State.HELD,
     (State.RECEIVING, Event.NOTHING_TO_DO): State.IGNORED,
+    (State.RECEIVING, Event.IGNORED): State.IGNORED,
     (State.QUEUED, Event.STARTED): State.RESOLVING,
     (State.QUEUED, Event.HELD): State.HELD,
     (State.QUEUED, Event.SUPERSEDED): State.IGNORED,  # a late instance came before any work was done
+    (State.QUEUED, Event.IGNORED): State.IGNORED,
     (State.HELD, Event.RELEASED): State.QUEUED,
+    (State.HELD, Event.IGNORED): State.IGNORED,
     (State.RESOLVING, Event.STARTED): State.RESOLVING,  # taken over after a crash
     (State.RESOLVING, Event.ENCODED): State.DELIVERING,
     (State.RESOLVING, Event.NOTHING_TO_DO): State.IGNORED,
@@ -53,6 +57,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.DELIVERING, Event.GAVE_UP): State.FAILED,
     (State.FAILED, Event.RETRIED): State.QUEUED,
     (State.FAILED, Event.REDELIVERED): State.DELIVERING,
+    (State.FAILED, Event.IGNORED): State.IGNORED,
     (State.IGNORED, Event.RETRIED): State.QUEUED,
     (State.DONE, Event.RETRIED): State.QUEUED,
 }

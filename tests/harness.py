@@ -54,6 +54,8 @@ scan_s = 0.5
 [gather]
 quiet_period_s = {quiet_period_s}
 poll_s = 0.2
+recipe_wait_s = 3.0
+longest_wait_s = 10.0
 [resolve]
 method = "{method}"
 [worker]

@@ -14,11 +14,11 @@ from dicom_node.config import IdentifyRules
 from dicom_node.series import IdentifiedSeries, Part, Role, site_rule, text_of
 
 from . import refuse
-from .anatomy import Anatomy, anatomy, voxel_mm
+from .anatomy import Anatomy, anatomy, contrast_by_name, voxel_mm
 from .choose import Candidate, choose
 from .labels import Piece, Quantity, pieces, quantities
 
-__all__ = ["IdentifiedSeries", "Part", "Role", "identify"]
+__all__ = ["IdentifiedSeries", "Part", "Role", "contrast_by_name", "identify"]
 
 _FINEST_MAP_MM = 1.9  # 2 mm and what headers round it to; finer "maps" were resampled to anatomy
 

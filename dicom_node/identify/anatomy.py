@@ -12,7 +12,7 @@ from pydicom.uid import ParametricMapStorage
 from dicom_node.config import IdentifyRules
 from dicom_node.series import Role, numbers_of, text_of, value_of
 
-from .refuse import image_type
+from .refuse import decoy, image_type, ours
 
 _T1_VOXEL_MM = 1.6  # 1.5 and what headers round it to
 _FLAIR_VOXEL_MM = 6.6  # 2D FLAIR: 5–6 mm slices with a gap
@@ -35,7 +35,7 @@ def anatomy(headers: Sequence[Dataset], rules: IdentifyRules) -> Anatomy | None:
     first = headers[0]
     if text_of(first, "Modality") not in ("MR", "") or text_of(first, "SOPClassUID") == ParametricMapStorage:
         return None
-    text = " ".join(text_of(first, k) for k in ("SeriesDescription", "ProtocolName"))
+    text = _names(first)
     role, words = _contrast(first, text, rules)
     if role is None:
         return None
@@ -110,3 +110,18 @@ def _milliseconds(header: Dataset, keyword: str) -> float | None:
             for item in group.get(enhanced[0]) or ():
                 values = numbers_of(item, enhanced[1]) or values
     return values[0] if values else None
+
+
+def contrast_by_name(header: Dataset, rules: IdentifyRules) -> tuple[Role, bool] | None:
+    """T1 or FLAIR by what an archive tells of a series, and whether with contrast agent; None: neither.
+
+    Dimension and voxel size are judged when its instances are here.
+    """
+    if text_of(header, "Modality") not in ("MR", "") or ours(header, rules) or decoy(header):
+        return None
+    role, _ = _contrast(header, text := _names(header), rules)
+    return None if role is None else (role, _found(rules.not_anatomy, text))
+
+
+def _names(header: Dataset) -> str:
+    return " ".join(text_of(header, k) for k in ("SeriesDescription", "ProtocolName"))

@@ -4,10 +4,12 @@ from .base import Clock, Database
 from .commitments import CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
+from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
 from .instances import InstanceStore, Outcome, Receipt, Received
 from .migrate import is_current, migrate
 from .overview import Overview
+from .persons import PersonStore
 from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
@@ -17,12 +19,14 @@ __all__ = [
     "Delivery",
     "DeliveryStore",
     "Finding",
+    "Inquiry",
     "InstanceStore",
     "Item",
     "Made",
     "Member",
     "Outcome",
     "Overview",
+    "Patient",
     "Receipt",
     "Received",
     "Request",
@@ -37,5 +41,5 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, CommitmentStore, Overview):
+class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, Overview):
     """All queries over one database; each public method is one transaction."""

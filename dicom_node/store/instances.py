@@ -36,6 +36,8 @@ class Received:
     sha256: str
     size: int
     source: str
+    study_date: str = ""
+    facts: str = ""
 
 
 class Outcome(StrEnum):
@@ -135,7 +137,11 @@ class InstanceStore(Database):
         ).one_or_none()
         if row is None:
             case = self._new_case(tx, received.patient_id, received.issuer)
-            tx.execute(t.studies.insert().values(study_uid=received.study_uid, case_id=case))
+            tx.execute(
+                t.studies.insert().values(
+                    study_uid=received.study_uid, case_id=case, study_date=received.study_date
+                )
+            )
             return case
         issuers = {row.issuer, received.issuer} - {""}  # many hosts drop the issuer from what they derive
         if row.patient_id != received.patient_id or len(issuers) > 1:
@@ -163,7 +169,10 @@ class InstanceStore(Database):
             )
 
     def _open_revision(self, tx: Connection, case: str) -> CaseKey:
-        """The revision that is still receiving; a late instance opens the next one."""
+        """The revision that is still receiving; a late instance opens the next one.
+
+        While a person holds or ignores the study, what comes joins the revision that they spoke of.
+        """
         last = tx.execute(
             select(t.revisions)
             .where(t.revisions.c.case_id == case)
@@ -172,7 +181,7 @@ class InstanceStore(Database):
             .with_for_update()
         ).one_or_none()
         now = self.clock()
-        if last is not None and last.state == State.RECEIVING:
+        if last is not None and self._takes_more(tx, CaseKey(case, last.revision), State(last.state)):
             key = CaseKey(case, last.revision)
             tx.execute(
                 t.revisions.update()
@@ -206,3 +215,15 @@ class InstanceStore(Database):
                 tx, CaseKey(case, last.revision), Event.SUPERSEDED, f"revision {key.revision} follows"
             )
         return key
+
+    def _takes_more(self, tx: Connection, key: CaseKey, state: State) -> bool:
+        if state is State.IGNORED:
+            return self._ignored_by_a_person(tx, key)
+        return state in (State.RECEIVING, State.HELD)
+
+    @staticmethod
+    def _ignored_by_a_person(tx: Connection, key: CaseKey) -> bool:
+        e = t.events.c
+        newest = select(e.event).where(e.case_id == key.case, e.revision == key.revision)
+        newest = newest.where(e.delivery_id.is_(None)).order_by(e.id.desc()).limit(1)
+        return tx.execute(newest).scalar() == Event.IGNORED

@@ -70,6 +70,8 @@ class Overview(Database):
                     "attempt": r.attempt,
                     "since": r.since,
                     "last_received_at": r.last_received_at,
+                    "awaited": r.awaited or "",
+                    "awaited_until": r.awaited_until,
                     "report": r.report,
                     "series": self._series(tx, case, r.revision),
                     "deliveries": self._deliveries(tx, case, r.revision),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
@@ -27,6 +28,8 @@ class Revision:
     last_received_at: float
     input_digest: str
     nifti_folder: str | None
+    awaited: str = ""
+    awaited_until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,19 @@ class RevisionStore(InstanceStore):
             self._complete(tx, key, because, event)
 
     def _complete(self, tx: Connection, key: CaseKey, because: str, event: Event) -> None:
+        self._freeze(tx, key)
+        self._advance(tx, key, event, because)
+
+    @staticmethod
+    def _is_frozen(tx: Connection, key: CaseKey) -> bool:
+        mine = and_(t.members.c.case_id == key.case, t.members.c.revision == key.revision)
+        return tx.execute(select(t.members.c.sop_uid).where(mine).limit(1)).first() is not None
+
+    @staticmethod
+    def _freeze(tx: Connection, key: CaseKey) -> None:
+        """The revision's members are what its case holds now."""
+        mine = and_(t.members.c.case_id == key.case, t.members.c.revision == key.revision)
+        tx.execute(t.members.delete().where(mine))
         rows = tx.execute(
             select(t.instances.c.sop_uid, t.instances.c.path, t.instances.c.sha256)
             .join(t.studies, t.studies.c.study_uid == t.instances.c.study_uid)
@@ -107,7 +123,6 @@ class RevisionStore(InstanceStore):
             tx.execute(
                 t.members.insert().values(case_id=key.case, revision=key.revision, **dict(row._mapping))
             )
-        self._advance(tx, key, event, because)
 
     def members(self, key: CaseKey) -> list[Member]:
         """The instances that ``key`` was made of."""
@@ -117,11 +132,12 @@ class RevisionStore(InstanceStore):
             )
             return [Member(r.sop_uid, r.path, r.sha256) for r in tx.execute(query)]
 
-    def join_cases(self, pair_by: Sequence[str]) -> list[tuple[str, str]]:
+    def join_cases(self, pair_by: Sequence[str], within_days: float = 30.0) -> list[tuple[str, str]]:
         """Join receiving cases to an older case of the same patient that shares a paired attribute.
 
         A quantification host often sends maps under its own Study Instance UID. Same Patient ID and
-        issuer, and the same Frame of Reference UID or accession number, never the name alone.
+        issuer, and the same Frame of Reference UID or accession number, never the name alone; and study
+        dates (where one is not stated: days of arrival) at most ``within_days`` apart.
         Returns (joined case, case it joined).
         """
         joined = []
@@ -133,7 +149,7 @@ class RevisionStore(InstanceStore):
                 .order_by(t.cases.c.created_at)
             ).all()
             for row in open_cases:
-                older = self._older_case(tx, row, pair_by)
+                older = self._older_case(tx, row, pair_by, within_days)
                 if older is None:
                     continue
                 why = f"same patient, same {' or '.join(pair_by)}"
@@ -146,13 +162,20 @@ class RevisionStore(InstanceStore):
         self._open_revision(tx, older)
         self._advance(tx, receiving, Event.NOTHING_TO_DO, f"its studies belong to case {older}: {because}")
 
-    def _older_case(self, tx: Connection, row: Row[Any], pair_by: Sequence[str]) -> str | None:
+    def _older_case(
+        self, tx: Connection, row: Row[Any], pair_by: Sequence[str], within_days: float
+    ) -> str | None:
         mine, theirs = t.instances.alias("mine"), t.instances.alias("theirs")
         my_study, their_study = t.studies.alias("my_study"), t.studies.alias("their_study")
         columns = {"frame_of_reference": "frame_of_reference_uid", "accession_number": "accession_number"}
         for attribute in (columns[p] for p in pair_by):
             found = tx.execute(
-                select(t.cases.c.case_id)
+                select(
+                    t.cases.c.case_id,
+                    t.cases.c.created_at,
+                    my_study.c.study_date.label("mine"),
+                    their_study.c.study_date.label("theirs"),
+                )
                 .select_from(mine)
                 .join(my_study, my_study.c.study_uid == mine.c.study_uid)
                 .join(theirs, theirs.c[attribute] == mine.c[attribute])
@@ -166,11 +189,12 @@ class RevisionStore(InstanceStore):
                     t.cases.c.patient_id == row.patient_id,
                     or_(t.cases.c.issuer == row.issuer, t.cases.c.issuer == "", row.issuer == ""),
                 )
+                .distinct()
                 .order_by(t.cases.c.created_at)
-                .limit(1)
-            ).scalar()
-            if found is not None:
-                return str(found)
+            )
+            for other in found:
+                if _days_apart((other.mine, other.theirs), row.created_at - other.created_at) <= within_days:
+                    return str(other.case_id)
         return None
 
     def start(self, key: CaseKey) -> Revision:
@@ -275,6 +299,8 @@ class RevisionStore(InstanceStore):
     def retry(self, key: CaseKey, because: str) -> None:
         """A person wants the revision run again: a new attempt."""
         with self._write() as tx:
+            if self._ignored_by_a_person(tx, key):  # what came since belongs to it
+                self._freeze(tx, key)
             self._advance(tx, key, Event.RETRIED, because, attempt=t.revisions.c.attempt + 1)
 
     def latest_of_study(self, study_or_case: str) -> CaseKey:
@@ -303,6 +329,15 @@ class RevisionStore(InstanceStore):
             return None if found is None else str(found)
 
 
+def _days_apart(dates: tuple[str | None, str | None], arrived_apart_s: float) -> float:
+    """Between two studies: by their dates (YYYYMMDD), else by when their cases began here."""
+    try:
+        mine, theirs = (datetime.strptime(str(d), "%Y%m%d") for d in dates)
+    except ValueError:
+        return abs(arrived_apart_s) / 86400
+    return abs((mine - theirs).days)
+
+
 def _revisions() -> Select[Any]:
     return select(t.revisions, t.folders.c.path.label("nifti_folder")).outerjoin(
         t.folders,
@@ -324,4 +359,6 @@ def _revision(row: Row[Any]) -> Revision:
         row.last_received_at,
         row.input_digest,
         row.nifti_folder,
+        row.awaited or "",
+        row.awaited_until,
     )

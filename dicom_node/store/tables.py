@@ -40,6 +40,7 @@ studies = Table(
     metadata,
     Column("study_uid", UID, primary_key=True),
     Column("case_id", ForeignKey(cases.c.case_id), nullable=False, index=True),
+    Column("study_date", String(8)),  # as the first instance stated it; empty or absent: not known
 )
 
 instances = Table(
@@ -57,6 +58,7 @@ instances = Table(
     Column("size", Integer, nullable=False),
     Column("source", Text, nullable=False),
     Column("received_at", Float, nullable=False),
+    Column("facts", Text),  # dicom_node.facts: what of its header is needed to judge its study
 )
 
 # What was durably kept but never taken as input, and why.
@@ -85,6 +87,9 @@ revisions = Table(
     Column("last_received_at", Float, nullable=False),
     Column("input_digest", String(64), nullable=False),
     Column("report", Text),
+    # What a receiving revision waits for, in words, and until when at the latest.
+    Column("awaited", Text),
+    Column("awaited_until", Float),
 )
 
 _revision_key = ("case_id", "revision")
@@ -237,6 +242,43 @@ commitment_items = Table(
     ForeignKeyConstraint(
         ("peer", "transaction_uid"), [commitment_requests.c.peer, commitment_requests.c.transaction_uid]
     ),
+)
+
+# Modality Performed Procedure Steps (PS3.4 F.7), the studies they belong to and what they say was made.
+procedure_steps = Table(
+    "procedure_steps",
+    metadata,
+    Column("sop_uid", UID, primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("since", Float, nullable=False),
+)
+
+procedure_step_studies = Table(
+    "procedure_step_studies",
+    metadata,
+    Column("sop_uid", ForeignKey(procedure_steps.c.sop_uid), primary_key=True),
+    Column("study_uid", UID, primary_key=True, index=True),
+)
+
+performed_instances = Table(
+    "performed_instances",
+    metadata,
+    Column("step_uid", ForeignKey(procedure_steps.c.sop_uid), primary_key=True),
+    Column("sop_uid", UID, primary_key=True),
+    Column("series_uid", UID, nullable=False, index=True),
+)
+
+# What an archive was asked for a case, and what came of it.
+inquiries = Table(
+    "inquiries",
+    metadata,
+    Column("case_id", ForeignKey(cases.c.case_id), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("tries", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("answer", Text, nullable=False),
 )
 
 events = Table(

@@ -226,8 +226,8 @@ def test_the_command_line_holds_and_releases(tmp_path):
     shown = cli("status").stdout
     assert "destination PACS: held since" in shown
     assert "HELD, 0 taken: look first" in shown
-    assert cli("release", delivery).returncode == 0
+    assert cli("release", delivery, "--reason", "looked").returncode == 0
     assert office.delivery().state is DeliveryState.PENDING
     assert office.store.deliveries_due() == []
-    assert cli("release", "PACS").returncode == 0
+    assert cli("release", "PACS", "--reason", "done").returncode == 0
     assert [d.delivery_id for d in office.store.deliveries_due()] == [delivery]

@@ -192,3 +192,15 @@ def test_an_impossible_value_is_named(tmp_path: Path, table: str, key: str) -> N
 def test_our_results_are_known_by_the_name_they_are_made_under() -> None:
     rules = Settings(output={"model_name": "SITE-SR"}).input_rules
     assert rules.our_models == ("MRSI-SR", "SITE-SR")
+
+
+def test_an_archive_that_cannot_be_reached_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="name the archive's host"):
+        load(toml(tmp_path, '[gather.pacs]\nae_title = "PACS"\n'))
+
+
+def test_an_archive_that_is_asked_to_send_must_be_allowed_to(tmp_path: Path) -> None:
+    text = '[node]\nallowed_callers = ["SCANNER"{}]\n[gather.pacs]\nae_title = "PACS"\nhost = "pacs"\n'
+    with pytest.raises(BadConfiguration, match="list it in allowed_callers"):
+        load(toml(tmp_path, text.format("")))
+    assert load(toml(tmp_path, text.format(', "PACS"'))).gather.pacs is not None

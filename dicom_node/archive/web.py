@@ -1,0 +1,84 @@
+"""A PACS by DICOMweb: QIDO-RS and WADO-RS (PS3.18 10.6, 10.4)."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from email.parser import BytesParser
+from urllib.parse import quote, urlencode
+
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+
+from dicom_node.config import PacsRules
+from dicom_node.errors import PeerUnreachable, Refused, TemporaryError
+
+from .base import SERIES_KEYS, STUDY_KEYS, Accept
+
+_LARGEST = 1024**3
+_INSTANCE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+class WebPacs:
+    """One DICOMweb origin server. Instances come one by one, so that memory holds one at a time."""
+
+    def __init__(self, rules: PacsRules, accept: Accept) -> None:
+        self._rules = rules
+        self._accept = accept
+
+    def studies(self, **keys: str) -> list[Dataset]:
+        """Studies that match ``keys``. Raises TemporaryError or Refused."""
+        return self._query("studies", keys, STUDY_KEYS)
+
+    def series(self, study_uid: str) -> list[Dataset]:
+        """Series of one study. Raises as ``studies``."""
+        return self._query(f"studies/{quote(study_uid)}/series", {}, SERIES_KEYS)
+
+    def retrieve(self, study_uid: str, series_uid: str) -> None:
+        """Fetch one series and hand each instance on. Raises as ``studies``."""
+        series = f"studies/{quote(study_uid)}/series/{quote(series_uid)}"
+        for found in self._query(f"{series}/instances", {}, ("SOPClassUID", "SOPInstanceUID")):
+            uid = str(found.SOPInstanceUID)
+            content = self._get(f"{series}/instances/{quote(uid)}", _INSTANCE)
+            status = self._accept(_only_part(*content), str(found.get("SOPClassUID", "")), uid)
+            if status != 0:
+                raise TemporaryError(f"an instance from the archive was not kept (status {status:04X})")
+
+    def _query(self, path: str, keys: Mapping[str, str], wanted: tuple[str, ...]) -> list[Dataset]:
+        tags = [f"{tag_for_keyword(k):08X}" for k in wanted]
+        fields = [*keys.items(), *(("includefield", tag) for tag in tags)]
+        body, _ = self._get(f"{path}?{urlencode(fields)}", "application/dicom+json")
+        if not body:
+            return []  # 204: no match
+        try:
+            return [Dataset.from_json(item) for item in json.loads(body)]
+        except Exception as e:  # whatever an untrusted answer makes of it
+            raise TemporaryError(f"the archive's answer cannot be read ({type(e).__name__})") from e
+
+    def _get(self, path: str, accept: str) -> tuple[bytes, str]:
+        request = urllib.request.Request(f"{self._rules.url.rstrip('/')}/{path}", headers={"Accept": accept})
+        try:
+            with urllib.request.urlopen(request, timeout=self._rules.timeout_s) as answer:
+                body = answer.read(_LARGEST + 1)
+                kind = str(answer.headers.get("Content-Type", ""))
+        except urllib.error.HTTPError as e:
+            words = f"the archive answered HTTP {e.code}"
+            raise (TemporaryError(words) if e.code >= 500 or e.code == 429 else Refused(words)) from e
+        except OSError as e:
+            raise PeerUnreachable(f"the archive does not answer: {type(e).__name__}") from e
+        if len(body) > _LARGEST:
+            raise Refused("the archive's answer is larger than 1 GiB")
+        return body, kind
+
+
+def _only_part(body: bytes, kind: str) -> bytes:
+    """The instance in a multipart/related answer (PS3.18 8.6.1.2)."""
+    header = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode(), headersonly=True)
+    boundary = header.get_boundary()
+    if boundary is None:
+        return body
+    # Cut by hand: a parser of e-mail changes line ends in binary parts.
+    part = body.partition(f"--{boundary}".encode())[2].rpartition(f"\r\n--{boundary}--".encode())[0]
+    return part.partition(b"\r\n\r\n")[2]

@@ -1,0 +1,96 @@
+"""Verbs of the command line that a person decides with: force, hold, release, ignore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import config, log
+from .config import Settings
+from .store import Store
+from .study import CaseKey
+
+_out = Console(highlight=False, soft_wrap=True)
+
+Study = Annotated[str, typer.Argument(help="Study Instance UID, or case as `status --json` prints it.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="Study Instance UID or case, delivery as `status` prints it, or a destination's name."
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why: it is kept in the history.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file; default: the one MRSI_NODE_CONFIG names.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to ``app``."""
+    for verb in (force, hold, release, ignore):
+        app.command()(verb)
+
+
+def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
+    """Queue a study now that is still waited for.
+
+    Example: mrsi-node force 1.2.840.113619.2.1 --reason "the FLAIR was never acquired"
+    """
+    _say(_open(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
+
+
+def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
+    """Keep a study from being worked on, or results from being sent, until they are released.
+
+    Example: mrsi-node hold 1.2.840.113619.2.1 --reason "wrong patient position, physicist looks"
+    Example: mrsi-node hold PACS --reason "migration until Monday"
+    """
+    settings, store = _open(config_file)
+    if ":" in what:
+        store.hold_delivery(what, f"held by a person: {reason}")
+        _out.print(f"delivery {what} is held until it is released")
+    elif what in {d.name for d in settings.destination}:
+        store.hold_destination(what, f"held by a person: {reason}")
+        _out.print(f"nothing goes to {what} until it is released")
+    else:
+        _say(store.hold(what, f"held by a person: {reason}"), "is held until it is released")
+
+
+def release(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
+    """Let a held study, delivery or destination go on.
+
+    Example: mrsi-node release 1.2.840.113619.2.1 --reason "checked"
+    """
+    settings, store = _open(config_file)
+    if ":" in what:
+        store.release_delivery(what, f"released by a person: {reason}")
+        _out.print(f"delivery {what} is released")
+    elif what in {d.name for d in settings.destination}:
+        store.release_destination(what, f"released by a person: {reason}")
+        _out.print(f"{what} is released")
+    else:
+        _say(store.release(what, f"released by a person: {reason}"), "is queued")
+
+
+def ignore(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
+    """Never work on a study, nor on what still comes for it; `retry` takes that back.
+
+    Example: mrsi-node ignore 1.2.840.113619.2.1 --reason "phantom"
+    """
+    key = _open(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
+    _say(key, "is ignored, with what still comes for it")
+
+
+def _open(config_file: Path | None) -> tuple[Settings, Store]:
+    from .service import open_existing
+
+    settings = config.load(config_file)
+    log.configure(settings.log.level, settings.log.json_lines)
+    return settings, open_existing(settings)
+
+
+def _say(key: CaseKey, what: str) -> None:
+    _out.print(f"case {key} {what}")

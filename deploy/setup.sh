@@ -30,6 +30,6 @@ set_up_peers() {
         return
     fi
     apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc dcmtk >/dev/null ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk >/dev/null ||
         echo "Orthanc or DCMTK could not be installed: tests that need them are skipped"
 }

@@ -13,7 +13,7 @@ from .config import Destination, DicomDestination, DicomWebDestination, RetryRul
 from .dispatch.commitment import take_report
 from .errors import PermanentError, Refused, TemporaryError
 from .spool import Spool
-from .store import Delivery, Sendable, Store
+from .store import ASK_AGAIN_S, Delivery, Sendable, Store
 from .study import UNDER_WAY
 from .uids import result_uid
 
@@ -123,8 +123,11 @@ class _Trip:
         _LOG.warning("delivery.waits", delivery=delivery.delivery_id, reason=reason, seconds=round(pause_s))
 
     def _arrived(self) -> None:
-        self._store.delivered(self._delivery)
-        _LOG.info("delivery.delivered", delivery=self._delivery.delivery_id, proof=self._destination.proof)
+        """Nothing is left to send or prove, unless a report has just said that something is missing."""
+        if self._store.delivered(self._delivery):
+            _LOG.info(
+                "delivery.delivered", delivery=self._delivery.delivery_id, proof=self._destination.proof
+            )
 
     def _query(self, files: list[Sendable], destination: DicomDestination | DicomWebDestination) -> None:
         """An object is missing if a query does not show it some time after it was taken, not at once."""
@@ -158,7 +161,7 @@ class _Trip:
             self._ask(files, destination, uid)
             asked = store.last_transaction(delivery)
         if asked is not None and asked.answered_at:
-            self._weigh(destination)
+            self._weigh()
             return
         since = store.clock() if asked is None else asked.asked_at
         words = f"waits for storage commitment by {destination.name}, asked at {_time(since)}"
@@ -166,16 +169,12 @@ class _Trip:
             since + destination.proving.event_s, words, uid if asked is None else asked.transaction_uid
         )
 
-    def _weigh(self, destination: DicomDestination) -> None:
-        """The answer is in the store: it may be that all is well, some is missing, or some undecided."""
-        store, delivery = self._store, self._delivery
-        undecided = len(store.unproven(delivery))
-        now = store.delivery(delivery.delivery_id)
-        if now.resends > delivery.resends:
-            self._go_on_at(store.clock(), f"{destination.name} does not keep {now.missing}")
-        elif undecided:
-            words = f"{destination.name} could not say whether it keeps {undecided} objects"
-            self._go_on_at(store.clock() + pause_after(3, destination.retry), words)
+    def _weigh(self) -> None:
+        """The answer is in the store: all is kept, something is missing, or something undecided."""
+        undecided = len(self._store.unproven(self._delivery))
+        if undecided and self._store.delivery(self._delivery.delivery_id).resends == self._delivery.resends:
+            words = f"{self._destination.name} could not say whether it keeps {undecided} objects"
+            self._go_on_at(self._store.clock() + ASK_AGAIN_S, words)
         else:
             self._arrived()
 

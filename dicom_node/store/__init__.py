@@ -1,7 +1,7 @@
 """The store: what the node knows about instances, cases, revisions, results and deliveries."""
 
 from .base import Clock, Database
-from .commitments import CommitmentStore, Item, Request, Transaction
+from .commitments import ASK_AGAIN_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
@@ -13,6 +13,7 @@ from .persons import PersonStore
 from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
+    "ASK_AGAIN_S",
     "Clock",
     "CommitmentStore",
     "Database",

@@ -13,7 +13,7 @@ from . import tables as t
 from .deliveries import Delivery, DeliveryStore
 
 # A destination that could not say whether it keeps an object is asked again after this.
-_ASK_AGAIN_S = 300.0
+ASK_AGAIN_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class CommitmentStore(DeliveryStore):
                     t.taken.c.path.in_(select(t.results.c.path).where(t.results.c.sop_uid != "")),
                 )
             ).first()
-            due = now if missing or open_questions is None else now + _ASK_AGAIN_S
+            due = now if missing or open_questions is None else now + ASK_AGAIN_S
             waits = (t.deliveries.c.delivery_id == asked.delivery_id) & (
                 t.deliveries.c.state == DeliveryState.PROVING
             )

@@ -243,9 +243,21 @@ class DeliveryStore(DestinationStore):
                 also = {"next_try_at": due, "failures": 0}
                 self._change(tx, delivery, revision, DeliveryState.PROVING, because, **also)
 
-    def delivered(self, delivery: Delivery) -> None:
-        """Everything was taken, and proven where that is asked. The last destination ends the revision."""
-        self._move(delivery, DeliveryState.DELIVERED, "", next_try_at=None, failures=0)
+    def delivered(self, delivery: Delivery) -> bool:
+        """Everything was taken, and proven where that is asked. The last destination ends the revision.
+
+        False if a report that came in the course of this try says otherwise: then it goes on at once.
+        """
+        with self._write() as tx:
+            _, revision = self._lock(tx, delivery)
+            this = t.deliveries.c.delivery_id == delivery.delivery_id
+            now = tx.execute(select(t.deliveries.c.resends, t.deliveries.c.missing).where(this)).one()
+            if now.resends > delivery.resends:
+                also = {"next_try_at": self.clock(), "failures": 0}
+                self._change(tx, delivery, revision, DeliveryState.PROVING, now.missing, **also)
+                return False
+            self._change(tx, delivery, revision, DeliveryState.DELIVERED, "", next_try_at=None, failures=0)
+            return True
 
     def give_up(self, delivery: Delivery, because: str) -> None:
         """No more tries; a person must act. The revision is failed once no delivery is under way."""
@@ -315,7 +327,8 @@ class DeliveryStore(DestinationStore):
         )
         revision = tx.execute(select(t.revisions).where(where).with_for_update()).one()
         this = t.deliveries.c.delivery_id == delivery.delivery_id
-        return DeliveryState(tx.execute(select(t.deliveries.c.state).where(this)).scalar_one()), revision
+        state = tx.execute(select(t.deliveries.c.state).where(this).with_for_update()).scalar_one()
+        return DeliveryState(state), revision
 
     def _change(
         self,

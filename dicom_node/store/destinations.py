@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from dicom_node.errors import UnsuitableInput
 from dicom_node.study import DeliveryState
@@ -56,13 +57,21 @@ class DestinationStore(Database):
     def standing(self, name: str) -> Standing:
         """What is known of ``name``; nothing but good if nothing is."""
         with self._read() as tx:
-            return self._standing(tx, name)
+            row = tx.execute(t.destinations.select().where(t.destinations.c.name == name)).one_or_none()
+        return Standing(name) if row is None else _standing(row)
 
     def _standing(self, tx: Connection, name: str) -> Standing:
-        """In a transaction that writes, the row is locked: workers take turns at one destination."""
+        """The row, made if there is none, and locked: workers take turns at one destination."""
         query = t.destinations.select().where(t.destinations.c.name == name).with_for_update()
         row = tx.execute(query).one_or_none()
-        return Standing(name) if row is None else _standing(row)
+        if row is None:
+            try:
+                with tx.begin_nested():
+                    tx.execute(t.destinations.insert().values(**vars(Standing(name))))
+            except IntegrityError:
+                pass  # another worker made it at this moment
+            row = tx.execute(query).one()
+        return _standing(row)
 
     def destination_failed(self, name: str, because: str, limit: int, probe_s: float) -> None:
         """One more failure in a row that concerns the destination as such; the ``limit``-th opens it.
@@ -125,11 +134,7 @@ class DestinationStore(Database):
 
     @staticmethod
     def _set(tx: Connection, known: Standing, **values: Any) -> None:
-        there = select(t.destinations.c.name).where(t.destinations.c.name == known.name)
-        if tx.execute(there).first() is None:
-            tx.execute(t.destinations.insert().values(**{**vars(known), **values}))
-        else:
-            tx.execute(t.destinations.update().where(t.destinations.c.name == known.name).values(**values))
+        tx.execute(t.destinations.update().where(t.destinations.c.name == known.name).values(**values))
 
     def _note_destination(self, tx: Connection, name: str, event: str, reason: str) -> None:
         tx.execute(

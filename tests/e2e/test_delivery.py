@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from urllib.request import Request, urlopen
 
 import pytest
 
 from dicom_node.demo import LoopbackOrthanc, free_port
+from dicom_node.store import Store
 from tests import builders
 from tests.harness import dcmsend, dicom_destination, folder_destination, needs_dcmtk, needs_orthanc
 from tests.pacs import Pacs
@@ -129,6 +131,26 @@ def test_a_node_killed_while_it_waits_for_commitment_takes_the_report_afterwards
     assert delivery_to(status, "PACS")["state"] == "DELIVERED"
     assert len(pacs.received) == len(pacs.kept) == delivery_to(status, "PACS")["proven"]
     assert len(pacs.asked) == 1
+
+
+def test_what_is_held_goes_on_when_it_is_released(make_node, tmp_path):
+    """Each release is a fresh run for the engine, which has seen the earlier ones end."""
+    with Pacs() as pacs:
+        node = make_node(destinations=dicom_destination(pacs.port, ae_title="PACS"))
+        assert node.cli("hold", "PACS", "--reason", "migration").returncode == 0
+        builders.write(builders.study(), tmp_path / "study")
+        dcmsend(node.port, [tmp_path / "study"])
+        status = node.wait_for_state("DELIVERING")
+        delivery = delivery_to(status, "PACS")["delivery"]
+        store = Store(f"sqlite:///{node.folder / 'data' / 'node.sqlite'}")
+        store.hold_delivery(delivery, "look first")
+        store.release_destination("PACS", "migrated")
+        time.sleep(3)  # a few looks of the reconciler
+        assert pacs.associations == 0
+        store.release_delivery(delivery, "looked")
+        status = node.wait_for_state("DONE", "FAILED")
+        assert delivery_to(status, "PACS")["state"] == "DELIVERED"
+        assert len(pacs.received) == len(pacs.kept)
 
 
 def test_a_second_worker_of_one_name_is_refused(make_node, tmp_path):

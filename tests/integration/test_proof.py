@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node import dispatch
 from dicom_node.config import DicomDestination
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
 from dicom_node.study import DeliveryState, State
+from dicom_node.uids import result_uid
 from tests.harness import needs_orthanc
 from tests.pacs import Pacs
 from tests.results import Office
@@ -107,6 +109,30 @@ def test_a_report_that_comes_after_a_restart_ends_the_delivery(tmp_path, role):
             )  # once more changes nothing
         assert office.work_on().state is DeliveryState.DELIVERED
         assert len(pacs.received) == 4
+
+
+def test_a_worker_killed_while_it_asks_puts_the_same_question_again(tmp_path):
+    """The row is there before N-ACTION goes out; whether it went out, nobody knows."""
+    pacs = Pacs()
+    pacs.commits = "here"
+    with pacs:
+        office = Office(tmp_path, pacs.destination(**BY_COMMITMENT))
+        office.result_set()
+        started = office.store.sending(office.delivery())
+        dispatch.send(
+            pacs.destination(),
+            office.store.to_send(started),
+            office.spool,
+            office.node,
+            lambda f, status: office.store.take(started, f.path, status),
+        )
+        uid = result_uid("storage commitment", started.delivery_id, "1", "1")
+        office.store.ask_commitment(uid, started)
+        office.open()
+        office.courier.try_delivery(started.delivery_id)  # as the engine does after the restart
+        assert office.delivery().state is DeliveryState.DELIVERED
+    assert [asked for asked, _ in pacs.asked] == [uid]
+    assert len(pacs.received) == 4
 
 
 def test_a_late_answer_to_an_earlier_question_counts(tmp_path):

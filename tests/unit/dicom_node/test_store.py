@@ -416,6 +416,22 @@ def test_an_answer_that_comes_while_the_try_is_still_running_is_not_slept_over(
     assert [d.delivery_id for d in store.deliveries_due()] == [started.delivery_id]
 
 
+def test_a_report_of_something_missing_that_crosses_the_last_proof_is_not_lost(store: Store) -> None:
+    """DELIVERED only if nothing was found missing since the try began."""
+    key = delivering(store, "A")
+    started = store.sending(store.deliveries_due()[0])
+    assert started is not None
+    for file in store.to_send(started):
+        store.take(started, file.path, "0000")
+    store.ask_commitment("1.2.9", started)
+    store.commitment_answered("1.2.9", ["2.25.1"], {"2.25.2": "no such object (0112)"})
+    assert not store.delivered(started)
+    assert state_of(store, key) is State.DELIVERING
+    (again,) = store.deliveries_due()
+    assert (again.state, again.reason) == (DeliveryState.PROVING, "1 objects: no such object (0112)")
+    assert [f.sop_uid for f in store.to_send(again)] == ["2.25.2"]
+
+
 def test_a_transaction_is_known_before_it_is_asked_and_only_then(store: Store) -> None:
     delivering(store, "A")
     assert not store.commitment_answered("1.2.9", [], {})

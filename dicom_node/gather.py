@@ -8,7 +8,7 @@ from typing import Protocol
 
 from . import log
 from .config import GatherRules, IdentifyRules
-from .evidence import Counts, Evidence, Here, Needs, Verdict, judge
+from .evidence import STREAMING_S, Counts, Evidence, Here, Needs, Verdict, judge
 from .facts import header_of
 from .identify import Role, identify
 from .store import Revision, Store
@@ -81,8 +81,9 @@ class Gatherer:
             awaited = "; ".join(verdict.awaited)
             if (awaited, verdict.until) != (revision.awaited, revision.awaited_until):
                 self._store.await_(key, awaited, verdict.until)
-            until = verdict.until if verdict.until is not None else now + _LOOK_AGAIN_S
-            self._judged[key] = (stamp, min(until, now + _LOOK_AGAIN_S))
+            look_again_at = min(verdict.until or now, now + _LOOK_AGAIN_S)
+            stopped_at = revision.last_received_at + STREAMING_S
+            self._judged[key] = (stamp, min(look_again_at, stopped_at) if now < stopped_at else look_again_at)
             return False
         return self._complete(key, verdict)
 

@@ -17,6 +17,7 @@ from dicom_node.facts import Facts, number_in, text_in
 from .arithmetic import Tally, tally
 
 __all__ = [
+    "STREAMING_S",
     "Count",
     "Counts",
     "Evidence",
@@ -29,6 +30,10 @@ __all__ = [
     "judge",
     "tally",
 ]
+
+
+# While instances stream in, what they are is not asked: that costs more than all else here.
+STREAMING_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,10 @@ class Verdict:
 
 
 def judge(evidence: Evidence, rules: GatherRules, now: float, needs: Callable[[], Needs]) -> Verdict:
-    """The verdict at ``now`` (UTC seconds). ``needs`` is asked only when nothing else is missing."""
+    """The verdict at ``now`` (UTC seconds).
+
+    ``needs`` is asked only when nothing else is missing, and not while instances stream in.
+    """
     series = _by_series(evidence.here)
     proven, missing = _performed(evidence, series, rules)
     covered = set(proven)
@@ -139,6 +147,9 @@ def judge(evidence: Evidence, rules: GatherRules, now: float, needs: Callable[[]
     weak = [f"{found.weak} of {_name(series[uid])}" for uid, found in tallies.items() if found.weak]
     quiet_s = rules.quiet_period_s * (2 if weak else 1)
     quiet_until = evidence.last_received_at + quiet_s
+    because = _proof(evidence, rules, series, covered, proven)
+    if not because and now < min(evidence.last_received_at + STREAMING_S, quiet_until):
+        return Verdict(False, awaited=("more instances",), until=quiet_until)
     offered = needs()
     lacks = _recipe_lacks(offered, rules, evidence.fetching)
     if lacks:
@@ -146,7 +157,6 @@ def judge(evidence: Evidence, rules: GatherRules, now: float, needs: Callable[[]
         if now < until:
             return Verdict(False, awaited=tuple(lacks), until=until)
         return Verdict(True, f"goes on without {'; without '.join(lacks)}: waited {rules.recipe_wait_s:g} s")
-    because = _proof(evidence, rules, series, covered, proven)
     if because:
         return Verdict(True, because)
     if now < quiet_until:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from pydicom.dataset import FileDataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.archive import PacsArchive
+from dicom_node.archive.dimse import DimsePacs
 from dicom_node.config import GatherRules, IdentifyRules, NodeRules, PacsRules
 from dicom_node.demo import LoopbackOrthanc, free_port
+from dicom_node.evidence import STREAMING_S
 from dicom_node.gather import Gatherer
 from dicom_node.intake import Incoming, Intake
 from dicom_node.listener import Listener
+from dicom_node.spool import Spool
 from dicom_node.store import Store
 from dicom_node.study import State
 from tests import builders
-from tests.doors import as_file, open_intake
+from tests.doors import STUDY, as_file, mr_slice, open_intake
 from tests.harness import needs_orthanc
 
 pytestmark = [pytest.mark.peers, needs_orthanc]
@@ -73,7 +81,10 @@ class Site:
         return bool(self.store.revisions_in(state))
 
     def awaited(self) -> str:
-        return "".join(r.awaited for r in self.store.revisions_in(State.RECEIVING))
+        """What is waited for, once instances have stopped streaming in."""
+        since = time.time() - STREAMING_S - 1.5
+        receiving = self.store.revisions_in(State.RECEIVING)
+        return "".join(r.awaited for r in receiving if r.last_received_at < since)
 
 
 @pytest.fixture
@@ -182,3 +193,62 @@ def test_a_study_of_which_the_pacs_has_more_waits_and_is_complete_at_once_when_i
     (revision,) = site.store.revisions_in(State.QUEUED)
     assert "the archive holds the same series" in revision.reason
     archive.close()
+
+
+@contextmanager
+def a_pacs_that(on_c_find: Callable[[evt.Event], Iterator[tuple[int, Dataset]]]) -> Iterator[PacsRules]:
+    """A query SCP of pynetdicom's, with the habits of another vendor."""
+    ae = AE("ORTHANC")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    port = free_port()
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, on_c_find)])
+    yield PacsRules(host="127.0.0.1", port=port, timeout_s=1, settle_s=0, max_tries=1)
+    server.shutdown()
+
+
+def test_an_archive_that_states_no_numbers_is_asked_at_image_level(tmp_path: Path) -> None:
+    def answer(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        level = event.identifier.QueryRetrieveLevel
+        for n in range(3 if level == "IMAGE" else 1):
+            ds = Dataset()
+            ds.QueryRetrieveLevel = level
+            ds.SeriesInstanceUID = f"{STUDY}.1"
+            if level == "IMAGE":
+                ds.SOPInstanceUID = f"{STUDY}.1.{n}"
+            yield 0xFF00, ds
+
+    with a_pacs_that(answer) as rules:
+        (series,) = DimsePacs(rules, NodeRules(), lambda *_: 0).series(STUDY)
+    assert series.NumberOfSeriesRelatedInstances == 3
+
+
+def test_gathering_never_waits_for_a_pacs_that_hangs(tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def hang(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        released.wait(30)
+        yield 0xFF00, Dataset()
+
+    store = open_intake(tmp_path).store
+    with a_pacs_that(hang) as rules:
+        archive = PacsArchive(store, rules, NodeRules(), IdentifyRules(), lambda *_: 0)
+        intake = Intake(Spool(tmp_path / "spool", 0), store)
+        for n in range(1, 11):  # ten patients, more than there are threads
+            study = f"{STUDY}.{n}"
+            series = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1", "PatientID": f"P{n}"}
+            frame = {"FrameOfReferenceUID": f"{study}.9", "SOPInstanceUID": f"{study}.1.1"}
+            intake.accept(Incoming(as_file(mr_slice(1, **series, **frame))), source="SCANNER")
+        gatherer = Gatherer(store, GatherRules(quiet_period_s=3), None, archive)
+        deadline = time.monotonic() + 60
+        longest_s = 0.0
+        while store.revisions_in(State.RECEIVING):
+            began = time.monotonic()
+            assert began < deadline
+            gatherer.once()
+            longest_s = max(longest_s, time.monotonic() - began)
+            time.sleep(0.1)
+        released.set()
+        archive.close()
+    # Ten answers that never come, one after the other on one thread, would take ten seconds.
+    assert longest_s < 5
+    assert len(store.revisions_in(State.QUEUED)) == 10

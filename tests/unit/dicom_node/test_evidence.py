@@ -242,6 +242,14 @@ def test_all_that_the_site_sends_is_complete_at_once_if_each_series_is_whole() -
 # Quiet
 
 
+def test_while_instances_stream_in_nobody_asks_what_they_are() -> None:
+    def asked() -> Needs:
+        raise AssertionError
+
+    found = judge(Evidence(series("1.1", 2), NOW), RULES, NOW + 1, asked)
+    assert found.until == NOW + 60
+
+
 def test_without_other_evidence_the_quiet_period_decides() -> None:
     here = series("1.1", 2)
     assert verdict(here, 59).awaited == ("more instances",)

@@ -68,8 +68,8 @@ def listen(settings: Settings, stop: threading.Event) -> None:
     from .intake import Intake
     from .listener import Listener
 
-    intake = Intake(open_spool(settings), open_store(settings))
-    listener = Listener(settings.node, intake)
+    intake = Intake(open_spool(settings), open_store(settings), settings.intake)
+    listener = Listener(settings.node, intake, settings.tls)
     listener.start()
     stop.wait()
     listener.stop()
@@ -81,7 +81,7 @@ def watch(settings: Settings, stop: threading.Event) -> None:
     from .watch import Watcher
 
     spool, store = open_spool(settings), open_store(settings)
-    Watcher(settings.watch, Intake(spool, store), store).run(stop)
+    Watcher(settings.watch, Intake(spool, store, settings.intake), store).run(stop)
 
 
 def keep_house(settings: Settings, stop: threading.Event) -> None:
@@ -109,6 +109,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """
     open_store(settings).close()
     _require_port(settings.node.host, settings.node.port)
+    if settings.tls.certificate is not None:
+        _require_port(settings.node.host, settings.tls.port)
     rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
     if settings.watch.folder is not None:
         rooms["watcher"] = watch

@@ -3,13 +3,14 @@
 from .base import Clock, Database
 from .deliveries import Delivery, DeliveryStore, Sendable
 from .folders import FolderStore
-from .instances import InstanceStore, Outcome, Receipt, Received
+from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
 from .migrate import is_current, migrate
 from .overview import Overview
 from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
     "Clock",
+    "Compared",
     "Database",
     "Delivery",
     "DeliveryStore",
@@ -24,6 +25,7 @@ __all__ = [
     "Revision",
     "Sendable",
     "Store",
+    "Uncompared",
     "is_current",
     "migrate",
 ]

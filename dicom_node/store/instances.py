@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,8 +15,6 @@ from dicom_node.study import CaseKey, Event, State
 
 from . import tables as t
 from .base import Database
-
-SamePixels = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,24 @@ class Received:
     sha256: str
     size: int
     source: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a look at both files found: the one received, and the one kept under ``sha256``."""
+
+    sha256: str
+    same_pixels: bool
+    same_header: bool
+
+
+class Uncompared(Exception):
+    """The SOP Instance UID is known with other bytes: compare the file at ``path``, then record again."""
+
+    def __init__(self, path: str, sha256: str) -> None:
+        super().__init__("the instance kept must be compared first")
+        self.path = path
+        self.sha256 = sha256
 
 
 class Outcome(StrEnum):
@@ -58,38 +74,56 @@ class Receipt:
 class InstanceStore(Database):
     """Rows of instances, studies, cases and quarantine."""
 
-    def record(self, received: Received, same_pixels: SamePixels, same_header: SamePixels) -> Outcome:
+    def record(self, received: Received, compared: Compared | None = None) -> Outcome:
         """Record an instance that the spool holds, opening or extending its case's revision.
 
-        ``same_pixels`` and ``same_header`` compare two spool paths; they are asked only when the same
-        SOP Instance UID comes with other bytes. Raises Conflict for other pixels or another patient.
+        Raises Uncompared if the same SOP Instance UID is known with other bytes and ``compared`` is not
+        about them: pixels are decoded outside of any transaction. Raises Conflict for other pixels or
+        another patient.
         """
         with self._write() as tx:
-            case = self._case_of(tx, received)
-            known = tx.execute(
-                select(t.instances).where(t.instances.c.sop_uid == received.sop_uid)
-            ).one_or_none()
-            if known is None:
-                tx.execute(t.instances.insert().values(**self._row(received)))
-                self._open_revision(tx, case)
-                return Outcome.NEW
-            self._refuse_other_place(known, received)
-            if known.sha256 == received.sha256:
-                return Outcome.DUPLICATE
-            if not same_pixels(known.path, received.path):
-                raise Conflict(
-                    f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
-                    "its first arrival: the sender gave one UID to two images"
-                )
-            if same_header(known.path, received.path):
-                return Outcome.DUPLICATE
-            tx.execute(
-                t.instances.update()
-                .where(t.instances.c.sop_uid == received.sop_uid)
-                .values(**self._row(received))
-            )
+            return self._record(tx, received, compared)
+
+    def record_all(
+        self, asked: Sequence[tuple[Received, Compared | None]]
+    ) -> list[Outcome | Conflict | Uncompared]:
+        """As ``record``, several in one transaction: one sync for all. What one raises is its answer."""
+        answers: list[Outcome | Conflict | Uncompared] = []
+        with self._write() as tx:
+            for received, compared in asked:
+                try:
+                    with tx.begin_nested():
+                        answers.append(self._record(tx, received, compared))
+                except (Conflict, Uncompared) as answer:
+                    answers.append(answer)
+        return answers
+
+    def _record(self, tx: Connection, received: Received, compared: Compared | None) -> Outcome:
+        case = self._case_of(tx, received)
+        known = tx.execute(select(t.instances).where(t.instances.c.sop_uid == received.sop_uid)).one_or_none()
+        if known is None:
+            tx.execute(t.instances.insert().values(**self._row(received)))
             self._open_revision(tx, case)
-            return Outcome.CORRECTED
+            return Outcome.NEW
+        self._refuse_other_place(known, received)
+        if known.sha256 == received.sha256:
+            return Outcome.DUPLICATE
+        if compared is None or compared.sha256 != known.sha256:
+            raise Uncompared(known.path, known.sha256)
+        if not compared.same_pixels:
+            raise Conflict(
+                f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
+                "its first arrival: the sender gave one UID to two images"
+            )
+        if compared.same_header:
+            return Outcome.DUPLICATE
+        tx.execute(
+            t.instances.update()
+            .where(t.instances.c.sop_uid == received.sop_uid)
+            .values(**self._row(received))
+        )
+        self._open_revision(tx, case)
+        return Outcome.CORRECTED
 
     def quarantine(
         self, *, sop_uid: str, study_uid: str, source: str, path: str, sha256: str, reason: str
@@ -111,6 +145,11 @@ class InstanceStore(Database):
                         reason=reason,
                     )
                 )
+
+    def forget_quarantined(self, path: str) -> None:
+        """Note that the file at ``path`` was removed for space; the reason stays on record."""
+        with self._write() as tx:
+            tx.execute(t.quarantine.update().where(t.quarantine.c.path == path).values(path=""))
 
     def sha256_of_instance(self, sop_uid: str) -> str:
         """sha256 of the bytes kept for ``sop_uid``."""

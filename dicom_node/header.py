@@ -290,7 +290,9 @@ class _Walk:
                 self._fragments()
             else:
                 self._window.skip(length)
-        except _CutShort:
+        except _Beyond:
+            raise
+        except (_CutShort, NotDicom):
             if not lenient:
                 raise
             self._window.skip(len(self._window.bytes) - self._window.at)
@@ -367,4 +369,5 @@ class _Walk:
 
 
 def _is_private(header: Dataset) -> bool:
-    return UID(str(header.get("SOPClassUID", ""))).is_private
+    uid = UID(str(header.get("SOPClassUID") or ""))
+    return uid != "" and uid.is_private

@@ -62,14 +62,12 @@ class Intake:
         The same instance again gives the same receipt and changes nothing. Raises OutOfSpace (try
         again), NotDicom, Mismatch, or Conflict; what the last three refuse goes to quarantine.
         """
-        self.spool.require_space()
         content = incoming.content
         with self._arrived(content) if isinstance(content, bytes) else nullcontext(content) as arrived:
             return self._accept(arrived, incoming, source)
 
     def accept_file(self, path: Path, source: str) -> Receipt:
         """As ``accept``, for a file that someone else owns: copied, never held in memory."""
-        self.spool.require_space()
         with path.open("rb") as file, self.spool.arriving() as arriving:
             arriving.write(_harmless(file.read(132)))
             while piece := file.read(_COPY):

@@ -115,12 +115,16 @@ class Spool:
             )
 
     def arriving(self) -> Arriving:
-        """A new file to write what is being received to."""
+        """A new file to write what is being received to. Raises OutOfSpace below the low-water mark."""
+        self.require_space()
+        return self._arriving()
+
+    def _arriving(self) -> Arriving:
         return Arriving(self.root / "tmp" / uuid.uuid4().hex, self.require_space)
 
     def keep_again(self, arrived: Arriving) -> Kept:
         """Make what was kept before durable once more, where retention has removed it since."""
-        with self.arriving() as copy:
+        with self._arriving() as copy:
             arrived.file.seek(0)
             while piece := arrived.file.read(1024**2):
                 copy.write(piece)
@@ -166,7 +170,7 @@ class Spool:
         """
         if isinstance(content, Arriving):
             return self._keep(content, suffix)
-        with self.arriving() as arriving:
+        with self._arriving() as arriving:
             arriving.write(content)
             return self._keep(arriving, suffix)
 

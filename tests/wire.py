@@ -67,7 +67,7 @@ def store(data_set: bytes, sop_class: str, sop_instance: str, *, longest: int = 
     request = command(C_STORE_RQ, sop_class=sop_class, sop_instance=sop_instance, **more)
     pdus = [p_data(request, command=True, context=context)]
     step = longest - 6
-    for at in range(0, len(data_set), step):
+    for at in range(0, max(1, len(data_set)), step):
         last = at + step >= len(data_set)
         pdus.append(p_data(data_set[at : at + step], last=last, context=context))
     return b"".join(pdus)
@@ -103,3 +103,15 @@ def established(port: int, request: bytes | None = None, source: str = "127.0.0.
     pdu_type, _ = read_pdu(peer)
     assert pdu_type == 0x02, f"PDU type {pdu_type:02X}H instead of A-ASSOCIATE-AC"
     return peer
+
+
+def echo(port: int, *, calling: str = "TESTER", source: str = "127.0.0.1") -> int:
+    """A C-ECHO's status, over an association of its own. Raises ConnectionError if none is to be had."""
+    request = associate([(VERIFICATION, ExplicitVRLittleEndian)], calling=calling)
+    with established(port, request, source) as peer:
+        ask = command(C_ECHO_RQ, sop_class=VERIFICATION, data_set=NO_DATA_SET)
+        peer.sendall(p_data(ask, command=True))
+        status = status_of(read_pdu(peer)[1])
+        peer.sendall(pdu(0x05, bytes(4)))
+        read_pdu(peer)
+        return status

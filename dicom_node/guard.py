@@ -18,7 +18,6 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket, ThreadedAssociationServer
 
@@ -180,16 +179,13 @@ class GuardedSocket(AssociationSocket):
             return
         if length > self._limits.pdu_bytes + _GRACE:
             self._cut(f"a P-DATA-TF PDU announces {length} bytes; {self._limits.pdu_bytes} were agreed")
-        message = self._association.dimse.message
-        if message is None:
-            return
-        command = message.encoded_command_set.getbuffer().nbytes
-        if command > _LONGEST_COMMAND:
-            self._cut(f"a command set of more than {command} bytes")
-        received = self._association.dimse.arriving + length
+        dimse = self._association.dimse
+        if dimse.command_bytes > _LONGEST_COMMAND:
+            self._cut(f"a command set of more than {dimse.command_bytes} bytes")
+        received = dimse.arriving + length
         if received > self._limits.message_bytes:
             self._cut(f"a data set of more than {self._limits.message_bytes} bytes (node.max_dataset_bytes)")
-        if received > _LONGEST_IDENTIFIER and not isinstance(message, C_STORE_RQ):
+        if received > _LONGEST_IDENTIFIER and not dimse.storing:
             self._cut(f"a data set of more than {_LONGEST_IDENTIFIER} bytes that is not to be stored")
 
     def _read(self, nr_bytes: int) -> bytearray:

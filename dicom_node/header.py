@@ -11,11 +11,13 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from typing import BinaryIO
 
 from pydicom import Dataset
 from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
@@ -121,10 +123,28 @@ def read_header(source: bytes | BinaryIO, bounds: Bounds | None = None) -> Datas
         return walk.header()
     except _CutShort:
         raise NotDicom(_CUT) from None
-    except (struct.error, ValueError, KeyError, UnicodeError) as e:
+    except NotDicom:
+        raise
+    except Exception as e:  # struct and pydicom raise many kinds on broken bytes; all mean the same
         raise NotDicom(
             f"the data set is broken ({type(e).__name__}): ask the sender to export it again"
         ) from e
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """An attribute as text, "" if it is absent or empty. Raises NotDicom if it is not what its VR demands."""
+    try:
+        element = header.get(_tag_of(keyword))
+        return "" if element is None or element.value is None else str(element.value).strip()
+    except Exception as e:  # of whatever kind pydicom raises over an untrusted value
+        raise NotDicom(f"{keyword} cannot be read: ask the sender to export it again") from e
+
+
+@cache
+def _tag_of(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    return tag
 
 
 class _Walk:
@@ -147,7 +167,7 @@ class _Walk:
 
     def header(self) -> Dataset:
         meta = self._meta()
-        syntax = UID(str(meta.get("TransferSyntaxUID") or ExplicitVRLittleEndian))
+        syntax = UID(text_of(meta, "TransferSyntaxUID") or ExplicitVRLittleEndian)
         known = syntax.is_transfer_syntax and not syntax.is_private
         if known and syntax.is_deflated:
             self._inflate()
@@ -369,5 +389,5 @@ class _Walk:
 
 
 def _is_private(header: Dataset) -> bool:
-    uid = UID(str(header.get("SOPClassUID") or ""))
+    uid = UID(text_of(header, "SOPClassUID"))
     return uid != "" and uid.is_private

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pydicom
@@ -16,8 +16,8 @@ from . import log
 from .compare import compare
 from .config import IntakeRules
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
-from .header import Bounds, read_header
-from .spool import Arriving, Kept, Spool
+from .header import Bounds, read_header, text_of
+from .spool import Arriving, Spool
 from .store import Compared, Outcome, Receipt, Received, Store, Uncompared
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -85,12 +85,12 @@ class Intake:
         try:
             header = read_header(arrived.file, self._bounds)
             _agree(header, incoming)
-            uids = _uids(header)
+            received = _received(header, arrived, source)
         except PermanentError as problem:
             self._quarantine(incoming.sop_instance_uid, "", arrived, source, problem)
             raise
         kept = self.spool.keep(arrived)
-        received = _received(header, uids, kept, source)
+        received = replace(received, path=kept.path)
         try:
             outcome = self._record(received)
         except Conflict as problem:
@@ -188,37 +188,35 @@ def _agree(header: Dataset, incoming: Incoming) -> None:
         ("SOPClassUID", incoming.sop_class_uid),
         ("SOPInstanceUID", incoming.sop_instance_uid),
     ):
-        if claimed and str(header.get(keyword, "")) != claimed:
+        if claimed and text_of(header, keyword) != claimed:
             raise Mismatch(f"{keyword} in the data set is not the one that the C-STORE request named")
 
 
 def _uids(header: Dataset) -> dict[str, str]:
     uids = {}
     for keyword in ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        value = str(header.get(keyword) or "")
+        value = text_of(header, keyword)
         if len(value) > 64 or not _UID.fullmatch(value):
             raise NotDicom(f"{keyword} is missing or not a UID (PS3.5 9.1)")
         uids[keyword] = value
     return uids
 
 
-def _received(header: Dataset, uids: dict[str, str], kept: Kept, source: str) -> Received:
+def _received(header: Dataset, arrived: Arriving, source: str) -> Received:
+    """What the header says; ``path`` is known once it is kept."""
+    uids = _uids(header)
     return Received(
         sop_uid=uids["SOPInstanceUID"],
         sop_class_uid=uids["SOPClassUID"],
         series_uid=uids["SeriesInstanceUID"],
         study_uid=uids["StudyInstanceUID"],
-        transfer_syntax_uid=str(header.file_meta.get("TransferSyntaxUID", "")),
-        frame_of_reference_uid=_text(header, "FrameOfReferenceUID"),
-        accession_number=_text(header, "AccessionNumber"),
-        patient_id=_text(header, "PatientID"),
-        issuer=_text(header, "IssuerOfPatientID"),
-        path=kept.path,
-        sha256=kept.sha256,
-        size=kept.size,
+        transfer_syntax_uid=text_of(header.file_meta, "TransferSyntaxUID"),
+        frame_of_reference_uid=text_of(header, "FrameOfReferenceUID"),
+        accession_number=text_of(header, "AccessionNumber"),
+        patient_id=text_of(header, "PatientID"),
+        issuer=text_of(header, "IssuerOfPatientID"),
+        path="",
+        sha256=arrived.sha256,
+        size=arrived.size,
         source=source,
     )
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    return str(header.get(keyword) or "").strip()

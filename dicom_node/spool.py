@@ -99,7 +99,9 @@ class Spool:
         self._low_water_bytes = low_water_mb * 1024**2
         for sub in ("in", "out", "tmp", "quarantine"):
             (self.root / sub).mkdir(parents=True, exist_ok=True)
-        self._durable_shards: set[str] = set()
+        for shard in range(256):
+            (self.root / "in" / f"{shard:02x}").mkdir(exist_ok=True)
+        fsync_folder(self.root / "in")
 
     def path(self, relative: str) -> Path:
         """The absolute path of a file that the spool named."""
@@ -179,7 +181,6 @@ class Spool:
         relative = self._name(digest, suffix)
         target = self.root / relative
         try:
-            self._make_durable(target.parent)
             if not target.exists():
                 arriving.flush_to_disk()
                 arriving.path.rename(target)
@@ -191,13 +192,6 @@ class Spool:
     @staticmethod
     def _name(digest: str, suffix: str) -> str:
         return f"in/{digest[:2]}/{digest}{suffix}"
-
-    def _make_durable(self, shard: Path) -> None:
-        """Once per process: a folder just made, by us or another process, may not be durable."""
-        if shard.name not in self._durable_shards:
-            shard.mkdir(exist_ok=True)
-            fsync_folder(shard.parent)
-            self._durable_shards.add(shard.name)
 
     @contextmanager
     def durable(self, target: Path) -> Iterator[BinaryIO]:

@@ -98,11 +98,17 @@ def _exactly(peer: socket.socket, count: int) -> bytes:
 
 def established(port: int, request: bytes | None = None, source: str = "127.0.0.1") -> socket.socket:
     """A connection whose association was accepted."""
+    return agreed(port, request, source)[0]
+
+
+def agreed(port: int, request: bytes | None = None, source: str = "127.0.0.1") -> tuple[socket.socket, int]:
+    """As ``established``, and the longest PDU that the peer takes, in bytes of its body."""
     peer = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
     peer.sendall(associate() if request is None else request)
-    pdu_type, _ = read_pdu(peer)
+    pdu_type, body = read_pdu(peer)
     assert pdu_type == 0x02, f"PDU type {pdu_type:02X}H instead of A-ASSOCIATE-AC"
-    return peer
+    at = body.index(b"\x51\0\0\x04")
+    return peer, struct.unpack_from(">I", body, at + 4)[0] or 131072
 
 
 def echo(port: int, *, calling: str = "TESTER", source: str = "127.0.0.1") -> int:

@@ -8,13 +8,34 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from dicom_node.errors import Conflict
 from dicom_node.study import CaseKey, Event, State
 
 from . import tables as t
 from .base import Database
+
+# Built once: what is asked for every instance must not be put together, and compiled, for each of them.
+_CASE_OF_STUDY = (
+    select(t.cases)
+    .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
+    .where(t.studies.c.study_uid == bindparam("study"))
+)
+_INSTANCE = select(t.instances).where(t.instances.c.sop_uid == bindparam("uid"))
+_NEW_INSTANCE = t.instances.insert()
+_LAST_REVISION = (
+    select(t.revisions)
+    .where(t.revisions.c.case_id == bindparam("case"))
+    .order_by(t.revisions.c.revision.desc())
+    .limit(1)
+    .with_for_update()
+)
+_STILL_RECEIVING = (
+    t.revisions.update()
+    .where(t.revisions.c.case_id == bindparam("case"), t.revisions.c.revision == bindparam("number"))
+    .values(last_received_at=bindparam("now"))
+)
 
 
 @dataclass(frozen=True)
@@ -100,9 +121,9 @@ class InstanceStore(Database):
 
     def _record(self, tx: Connection, received: Received, compared: Compared | None) -> Outcome:
         case = self._case_of(tx, received)
-        known = tx.execute(select(t.instances).where(t.instances.c.sop_uid == received.sop_uid)).one_or_none()
+        known = tx.execute(_INSTANCE, {"uid": received.sop_uid}).one_or_none()
         if known is None:
-            tx.execute(t.instances.insert().values(**self._row(received)))
+            tx.execute(_NEW_INSTANCE, self._row(received))
             self._open_revision(tx, case)
             return Outcome.NEW
         self._refuse_other_place(known, received)
@@ -167,11 +188,7 @@ class InstanceStore(Database):
         return {**row, "received_at": self.clock()}
 
     def _case_of(self, tx: Connection, received: Received) -> str:
-        row = tx.execute(
-            select(t.cases)
-            .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
-            .where(t.studies.c.study_uid == received.study_uid)
-        ).one_or_none()
+        row = tx.execute(_CASE_OF_STUDY, {"study": received.study_uid}).one_or_none()
         if row is None:
             case = self._new_case(tx, received.patient_id, received.issuer)
             tx.execute(t.studies.insert().values(study_uid=received.study_uid, case_id=case))
@@ -203,21 +220,11 @@ class InstanceStore(Database):
 
     def _open_revision(self, tx: Connection, case: str) -> CaseKey:
         """The revision that is still receiving; a late instance opens the next one."""
-        last = tx.execute(
-            select(t.revisions)
-            .where(t.revisions.c.case_id == case)
-            .order_by(t.revisions.c.revision.desc())
-            .limit(1)
-            .with_for_update()
-        ).one_or_none()
+        last = tx.execute(_LAST_REVISION, {"case": case}).one_or_none()
         now = self.clock()
         if last is not None and last.state == State.RECEIVING:
             key = CaseKey(case, last.revision)
-            tx.execute(
-                t.revisions.update()
-                .where(t.revisions.c.case_id == case, t.revisions.c.revision == key.revision)
-                .values(last_received_at=now)
-            )
+            tx.execute(_STILL_RECEIVING, {"case": case, "number": key.revision, "now": now})
             return key
         key = CaseKey(case, 1 if last is None else last.revision + 1)
         tx.execute(

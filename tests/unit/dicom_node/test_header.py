@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from dicom_node.arrival import file_meta
 from dicom_node.errors import NotDicom
-from dicom_node.header import Bounds, read_header
+from dicom_node.header import Bounds, read_header, text_of
 from tests.doors import as_file, compressed, mr_slice
 
 SMALL = Bounds(nesting=8, elements=1000, free_inflation=1024**2, inflated=32 * 1024**2)
@@ -237,6 +237,18 @@ def test_class_10_empty_and_odd_values_are_read_or_refused() -> None:
     header = read_header(file_of(odd))
     assert not header.SOPInstanceUID
     assert read_header(file_of(b"")).file_meta.MediaStorageSOPInstanceUID == "1.2.3"
+
+
+def test_class_10_a_value_of_no_known_kind_is_refused_in_words() -> None:
+    """Found by fuzzing: pydicom raises NotImplementedError, and others, where a value is first asked for."""
+    meta = file_meta("1.2.840.10008.5.1.4.1.1.4", "1.2.3", ExplicitVRLittleEndian)
+    syntax = struct.pack("<HH", 2, 0x0010)
+    with pytest.raises(NotDicom, match="TransferSyntaxUID cannot be read"):
+        read_header(meta.replace(syntax + b"UI", syntax + b"U\xfd"))
+    header = read_header(file_of(element(0x0010, 0x0020, b"U\x5b", b"P1")))
+    assert text_of(header, "AccessionNumber") == ""
+    with pytest.raises(NotDicom, match="PatientID cannot be read"):
+        text_of(header, "PatientID")
 
 
 def test_padding_behind_the_pixels_is_no_harm() -> None:

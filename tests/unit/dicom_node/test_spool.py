@@ -41,7 +41,7 @@ def test_nobody_else_on_the_machine_may_read_what_is_kept(tmp_path: Path) -> Non
 def test_file_and_folder_are_on_disk_before_keep_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this order: the folder that may be new, bytes, name, and the folder again for the name."""
+    """In this order: bytes, name, and the folder for the name. The folders themselves are there before."""
     happened: list[str] = []
     spool = Spool(tmp_path)
     real_fsync, real_folder, real_rename = module.os.fsync, module.fsync_folder, Path.rename
@@ -63,7 +63,7 @@ def test_file_and_folder_are_on_disk_before_keep_returns(
     monkeypatch.setattr(Path, "rename", rename)
     kept = spool.keep(b"abc")
     shard = f"folder {kept.sha256[:2]}"
-    assert [*dict.fromkeys(happened)] == ["folder in", "fsync", "rename", shard]
+    assert [*dict.fromkeys(happened)] == ["fsync", "rename", shard]
     happened.clear()
     assert spool.keep(b"abc") == kept
     assert shard in happened, "another process may have renamed it just now"

@@ -245,7 +245,8 @@ def test_class_10_a_value_of_no_known_kind_is_refused_in_words() -> None:
     syntax = struct.pack("<HH", 2, 0x0010)
     with pytest.raises(NotDicom, match="TransferSyntaxUID cannot be read"):
         read_header(meta.replace(syntax + b"UI", syntax + b"U\xfd"))
-    header = read_header(file_of(element(0x0010, 0x0020, b"U\x5b", b"P1")))
+    modality = element(0x0008, 0x0060, b"CS", b"MR")
+    header = read_header(file_of(modality + element(0x0010, 0x0020, b"U\x5b", b"P1")))
     assert text_of(header, "AccessionNumber") == ""
     with pytest.raises(NotDicom, match="PatientID cannot be read"):
         text_of(header, "PatientID")

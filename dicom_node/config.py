@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,25 @@ def _compiles(pattern: str) -> str:
 Pattern = Annotated[str, Field(min_length=1)]
 
 
+class Caller(_Table):
+    """Who may send: a calling AE title, from where, with which certificate. Written as a bare title: from
+    anywhere, which is for loopback only.
+
+    ``certificates``: subject CN, SAN dNSName or URI, or ``sha256:`` and the fingerprint in hex. A caller
+    that has any is taken over TLS only. ``store = false``: may ask whether we are there, and no more.
+    """
+
+    ae_title: AETitle
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    certificates: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    store: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_title(cls, value: Any) -> Any:
+        return {"ae_title": value} if isinstance(value, str) else value
+
+
 class NodeRules(_Table):
     """Who we are and who may talk to us."""
 
@@ -64,8 +84,9 @@ class NodeRules(_Table):
     host: str = "127.0.0.1"
     port: int = Field(11112, ge=1, le=65535)
     require_called_ae: bool = True
-    allowed_callers: tuple[AETitle, ...] = ()
+    allowed_callers: tuple[Caller, ...] = ()
     max_associations: int = Field(20, ge=1)
+    max_associations_per_address: int = Field(10, ge=1)
     acse_timeout_s: float = Field(15.0, gt=0)
     dimse_timeout_s: float = Field(60.0, gt=0)
     network_timeout_s: float = Field(60.0, gt=0)
@@ -78,6 +99,37 @@ class NodeRules(_Table):
             raise ValueError(
                 f"host {self.host} is reachable from the network: list the calling AE titles that may "
                 "send in allowed_callers, or set host to 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _callers_have_addresses(self) -> NodeRules:
+        bare = [c.ae_title for c in self.allowed_callers if not c.networks]
+        if bare and not is_loopback(self.host):
+            raise ValueError(
+                f"allowed_callers: an AE title proves nothing; say from which networks {', '.join(bare)} may "
+                'call: { ae_title = "SCANNER", networks = ["192.0.2.0/24"] }'
+            )
+        return self
+
+
+class TlsRules(_Table):
+    """A second port that speaks TLS (PS3.15 B.12, BCP 195); none without a certificate."""
+
+    port: int = Field(2762, ge=1, le=65535)
+    certificate: Path | None = None
+    key: Path | None = None
+    trusted: Path | None = None
+    client: Literal["required", "optional"] = "required"
+    warn_days: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> TlsRules:
+        if self.certificate and not self.key:
+            raise ValueError("key: the certificate's private key is missing")
+        if self.certificate and self.client == "required" and not self.trusted:
+            raise ValueError(
+                'trusted: name the authorities that sign the callers, or set client = "optional"'
             )
         return self
 
@@ -97,6 +149,18 @@ class StorageRules(_Table):
     @property
     def engine_url(self) -> str:
         return self.engine_database or f"sqlite:///{self.folder.resolve() / 'engine.sqlite'}"
+
+
+class IntakeRules(_Table):
+    """What one received file may cost, and what becomes of those that are refused."""
+
+    max_nesting: int = Field(64, ge=1, le=100)
+    max_elements: int = Field(2_000_000, ge=1000)
+    max_inflated_mb: int = Field(2048, ge=1)
+    max_inflation: int = Field(100, ge=2)
+    max_seconds: float = Field(20.0, gt=0)
+    quarantine: bool = True
+    quarantine_mb: int = Field(2048, ge=0)
 
 
 class WatchRules(_Table):
@@ -282,7 +346,9 @@ class Settings(BaseSettings):
     )
 
     node: NodeRules = NodeRules()
+    tls: TlsRules = TlsRules()
     storage: StorageRules = StorageRules()
+    intake: IntakeRules = IntakeRules()
     watch: WatchRules = WatchRules()
     gather: GatherRules = GatherRules()
     identify: IdentifyRules = IdentifyRules()
@@ -305,7 +371,8 @@ class Settings(BaseSettings):
     def _the_archive_may_send_what_it_is_asked_for(self) -> Settings:
         pacs, callers = self.gather.pacs, self.node.allowed_callers
         moves = pacs is not None and pacs.host and pacs.fetch_anatomy and pacs.retrieve == "move"
-        if pacs is not None and moves and callers and pacs.ae_title not in callers:
+        storing = {c.ae_title for c in callers if c.store}
+        if pacs is not None and moves and callers and pacs.ae_title not in storing:
             raise ValueError(
                 f"gather.pacs: {pacs.ae_title} sends what it is asked for: list it in allowed_callers"
             )

@@ -1,32 +1,29 @@
-"""The one door in: bytes become a durable file and a row, or a reason. Idempotent."""
+"""The one door in: what arrives becomes a durable file and a row, or a reason. Idempotent."""
 
 from __future__ import annotations
 
 import re
-import struct
-from dataclasses import dataclass
-from io import BytesIO
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import numpy as np
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from . import log
+from .compare import compare
+from .config import IntakeRules
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
 from .facts import facts_of
-from .spool import Kept, Spool
-from .store import Outcome, Receipt, Received, Store
+from .header import Bounds, read_header, text_of
+from .spool import Arriving, Spool
+from .store import Compared, Outcome, Receipt, Received, Store, Uncompared
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-# Elements that carry an instance's samples, in the order they are looked for.
-_SAMPLES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "SpectroscopyData")
-_CSA_SAMPLES = 0x7FE11010
-_PIXELS = 0x7FE0  # the group of Pixel Data, Float and Double Float Pixel Data
-_UNDEFINED = 0xFFFFFFFF
-_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"  # (FFFE,E0DD) ends encapsulated pixels (PS3.5 A.4)
-_TAIL = 64 * 1024  # signatures and padding may follow them
+_PREAMBLES = (b"II*\0", b"MM\0*")  # TIFF beside DICOM (PS3.10 7.1); anything else may be a program
+_COPY = 1024**2
 _LOG = log.get("intake")
 
 # pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
@@ -35,11 +32,11 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 @dataclass(frozen=True)
 class Incoming:
-    """A Part 10 file as bytes. ``sop_class_uid`` and ``sop_instance_uid`` are what the C-STORE request
-    claimed; empty for a file from a folder, where nothing was claimed.
+    """A Part 10 file: its bytes, or on its way into the spool. ``sop_class_uid`` and ``sop_instance_uid``
+    are what the C-STORE request claimed; empty for a file from a folder, where nothing was claimed.
     """
 
-    content: bytes
+    content: bytes | Arriving
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
 
@@ -47,32 +44,61 @@ class Incoming:
 class Intake:
     """Takes instances from any source into one spool and one store."""
 
-    def __init__(self, spool: Spool, store: Store) -> None:
+    def __init__(self, spool: Spool, store: Store, rules: IntakeRules | None = None) -> None:
         self.spool = spool
         self.store = store
+        self._rules = rules or IntakeRules()
+        self._rows = _Rows(store)
+        self._bounds = Bounds(
+            nesting=self._rules.max_nesting,
+            elements=self._rules.max_elements,
+            inflated=self._rules.max_inflated_mb * 1024**2,
+            ratio=self._rules.max_inflation,
+            seconds=self._rules.max_seconds,
+        )
 
     def accept(self, incoming: Incoming, source: str) -> Receipt:
         """Returns once the instance is durable: on disk and in the store, even if the power goes now.
 
         The same instance again gives the same receipt and changes nothing. Raises OutOfSpace (try
-        again), NotDicom, Mismatch, or Conflict; bytes of the last three are kept in quarantine.
+        again), NotDicom, Mismatch, or Conflict; what the last three refuse goes to quarantine.
         """
-        self.spool.require_space()
-        kept = self.spool.keep(incoming.content)
+        content = incoming.content
+        with self._arrived(content) if isinstance(content, bytes) else nullcontext(content) as arrived:
+            return self._accept(arrived, incoming, source)
+
+    def accept_file(self, path: Path, source: str) -> Receipt:
+        """As ``accept``, for a file that someone else owns: copied, never held in memory."""
+        with path.open("rb") as file, self.spool.arriving() as arriving:
+            arriving.write(_harmless(file.read(132)))
+            while piece := file.read(_COPY):
+                arriving.write(piece)
+            return self._accept(arriving, Incoming(arriving), source)
+
+    @contextmanager
+    def _arrived(self, content: bytes) -> Iterator[Arriving]:
+        with self.spool.arriving() as arriving:
+            arriving.write(_harmless(content[:132]))
+            arriving.write(memoryview(content)[132:])
+            yield arriving
+
+    def _accept(self, arrived: Arriving, incoming: Incoming, source: str) -> Receipt:
         try:
-            header = read_header(incoming.content)
+            header = read_header(arrived.file, self._bounds)
             _agree(header, incoming)
-            received = _received(header, kept, source)
+            received = _received(header, arrived, source)
         except PermanentError as problem:
-            self._quarantine(incoming.sop_instance_uid, "", kept, source, problem)
+            self._quarantine(incoming.sop_instance_uid, "", arrived, source, problem)
             raise
+        kept = self.spool.keep(arrived)
+        received = replace(received, path=kept.path)
         try:
-            outcome = self.store.record(received, self._same_samples, self._same_header)
+            outcome = self._record(received)
         except Conflict as problem:
-            self._quarantine(received.sop_uid, received.study_uid, kept, source, problem)
+            self._quarantine(received.sop_uid, received.study_uid, arrived, source, problem)
             raise
         if outcome is not Outcome.DUPLICATE and not self.spool.path(kept.path).exists():
-            self.spool.keep(incoming.content)  # retention removed its like between the two steps
+            self.spool.keep_again(arrived)  # retention removed its like between the two steps
         _LOG.info(
             "instance.accepted", outcome=outcome, sop_uid=received.sop_uid, source=source, bytes=kept.size
         )
@@ -80,67 +106,82 @@ class Intake:
         sha256 = self.store.sha256_of_instance(received.sop_uid) if duplicate else kept.sha256
         return Receipt(received.sop_uid, received.study_uid, sha256)
 
+    def _record(self, received: Received) -> Outcome:
+        compared: Compared | None = None
+        while True:
+            try:
+                return self._rows.record(received, compared)
+            except Uncompared as known:  # outside of the transaction: decoding may take its time
+                same = compare(self.spool.path(known.path), self.spool.path(received.path))
+                compared = Compared(known.sha256, same.pixels, same.header)
+
     def _quarantine(
-        self, sop_uid: str, study_uid: str, kept: Kept, source: str, problem: PermanentError
+        self, sop_uid: str, study_uid: str, arrived: Arriving, source: str, problem: PermanentError
     ) -> None:
         _LOG.warning("instance.quarantined", sop_uid=sop_uid, source=source, reason=str(problem))
+        path = ""
+        if self._rules.quarantine:
+            path = self.spool.quarantine(arrived, self._rules.quarantine_mb).path
         self.store.quarantine(
             sop_uid=sop_uid,
             study_uid=study_uid,
             source=source,
-            path=kept.path,
-            sha256=kept.sha256,
+            path=path,
+            sha256=arrived.sha256,
             reason=str(problem),
         )
 
-    def _same_samples(self, one: str, other: str) -> bool:
-        a, b = (pydicom.dcmread(self.spool.path(p)) for p in (one, other))
-        return _samples(a) == _samples(b)
 
-    def _same_header(self, one: str, other: str) -> bool:
-        a, b = (pydicom.dcmread(self.spool.path(p)) for p in (one, other))
-        for dataset in (a, b):
-            for keyword in (*_SAMPLES, "LossyImageCompression"):
-                if keyword in dataset:
-                    del dataset[keyword]
-        return bool(a == b)
+@dataclass
+class _Asked:
+    received: Received
+    compared: Compared | None
+    answer: Outcome | BaseException | None = field(default=None)
 
 
-def read_header(content: bytes) -> Dataset:
-    """The data set up to its pixels. Raises NotDicom with what is wrong, never with what it says."""
-    stream = BytesIO(content)
-    try:
-        header = pydicom.dcmread(stream, stop_before_pixels=True)
-    except InvalidDicomError as e:
-        raise NotDicom("not a DICOM file: the preamble and DICM prefix are missing (PS3.10 7.1)") from e
-    except RecursionError as e:
-        raise NotDicom("sequences are nested too deep to be read") from e
-    except Exception as e:  # pydicom raises many kinds on broken bytes; all mean the same to the sender
-        raise NotDicom(
-            f"the data set is broken ({type(e).__name__}): ask the sender to export it again"
-        ) from e
-    if _is_cut_short(header, memoryview(content)[stream.tell() :]):
-        raise NotDicom("the data set breaks off before the end of its pixels: send or copy it again")
-    return header
+class _Rows:
+    """Instances that come at the same time are recorded in one transaction: one sync for all of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._asked: list[_Asked] = []
+        self._queue = threading.Lock()
+        self._turn = threading.Lock()
+
+    def record(self, received: Received, compared: Compared | None) -> Outcome:
+        """As Store.record; returns when the row is durable."""
+        mine = _Asked(received, compared)
+        with self._queue:
+            self._asked.append(mine)
+        with self._turn:
+            if mine.answer is None:  # nobody wrote it along with their own
+                self._write_all()
+        if isinstance(mine.answer, Outcome):
+            return mine.answer
+        assert mine.answer is not None
+        raise mine.answer
+
+    def _write_all(self) -> None:
+        with self._queue:
+            batch, self._asked = self._asked, []
+        try:
+            if len(batch) == 1:
+                batch[0].answer = self._store.record(batch[0].received, batch[0].compared)
+                return
+            answers = self._store.record_all([(a.received, a.compared) for a in batch])
+        except BaseException as problem:
+            for asked in batch:
+                asked.answer = problem
+            return
+        for asked, answer in zip(batch, answers, strict=True):
+            asked.answer = answer
 
 
-def _is_cut_short(header: Dataset, rest: memoryview) -> bool:
-    """Whether ``rest``, what follows the header, lacks pixels that were announced.
-
-    Half an image must not come first: it would make the whole one, when it comes, a conflict.
-    """
-    syntax = UID(header.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian))
-    if syntax.is_deflated:
-        return False  # inflating it to its end has proven it whole
-    order = "<" if syntax.is_little_endian else ">"
-    if len(rest) < 12 or struct.unpack_from(f"{order}H", rest)[0] != _PIXELS:
-        elsewhere = "SpectroscopyData" in header or UID(header.get("SOPClassUID", "")).is_private
-        return "BitsAllocated" in header and not elsewhere
-    explicit = bytes(rest[4:6]).isalpha()  # VR and two reserved bytes come before the length
-    (length,) = struct.unpack_from(f"{order}I", rest, 8 if explicit else 4)
-    if length == _UNDEFINED:
-        return _DELIMITER not in bytes(rest[-_TAIL:])
-    return len(rest) - (12 if explicit else 8) < int(length)
+def _harmless(start: bytes) -> bytes:
+    """The first 132 bytes of a file, its preamble emptied unless it is TIFF's (CVE-2019-11687)."""
+    if start[128:] != b"DICM" or start.startswith(_PREAMBLES):
+        return start
+    return bytes(128) + b"DICM"
 
 
 def _agree(header: Dataset, incoming: Incoming) -> None:
@@ -148,58 +189,37 @@ def _agree(header: Dataset, incoming: Incoming) -> None:
         ("SOPClassUID", incoming.sop_class_uid),
         ("SOPInstanceUID", incoming.sop_instance_uid),
     ):
-        if claimed and str(header.get(keyword, "")) != claimed:
+        if claimed and text_of(header, keyword) != claimed:
             raise Mismatch(f"{keyword} in the data set is not the one that the C-STORE request named")
 
 
-def _received(header: Dataset, kept: Kept, source: str) -> Received:
+def _uids(header: Dataset) -> dict[str, str]:
     uids = {}
     for keyword in ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        value = str(header.get(keyword) or "")
+        value = text_of(header, keyword)
         if len(value) > 64 or not _UID.fullmatch(value):
             raise NotDicom(f"{keyword} is missing or not a UID (PS3.5 9.1)")
         uids[keyword] = value
+    return uids
+
+
+def _received(header: Dataset, arrived: Arriving, source: str) -> Received:
+    """What the header says; ``path`` is known once it is kept."""
+    uids = _uids(header)
     return Received(
         sop_uid=uids["SOPInstanceUID"],
         sop_class_uid=uids["SOPClassUID"],
         series_uid=uids["SeriesInstanceUID"],
         study_uid=uids["StudyInstanceUID"],
-        transfer_syntax_uid=str(header.file_meta.get("TransferSyntaxUID", "")),
-        frame_of_reference_uid=_text(header, "FrameOfReferenceUID"),
-        accession_number=_text(header, "AccessionNumber"),
-        patient_id=_text(header, "PatientID"),
-        issuer=_text(header, "IssuerOfPatientID"),
-        path=kept.path,
-        sha256=kept.sha256,
-        size=kept.size,
+        transfer_syntax_uid=text_of(header.file_meta, "TransferSyntaxUID"),
+        frame_of_reference_uid=text_of(header, "FrameOfReferenceUID"),
+        accession_number=text_of(header, "AccessionNumber"),
+        patient_id=text_of(header, "PatientID"),
+        issuer=text_of(header, "IssuerOfPatientID"),
+        path="",
+        sha256=arrived.sha256,
+        size=arrived.size,
         source=source,
-        study_date=_text(header, "StudyDate")[:8],
+        study_date=text_of(header, "StudyDate")[:8],
         facts=facts_of(header),
     )
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    return str(header.get(keyword) or "").strip()
-
-
-def _samples(dataset: Dataset) -> bytes:
-    """An instance's samples as decoded values, whatever the transfer syntax; empty if it has none.
-
-    Samples that cannot be decoded are compared as stored, with their transfer syntax.
-    """
-    if "PixelData" in dataset:
-        try:
-            pixels = np.ascontiguousarray(dataset.pixel_array)
-        except Exception:  # no decoder, or broken: only equal bytes prove equal pixels
-            return str(dataset.file_meta.get("TransferSyntaxUID", "")).encode() + bytes(dataset.PixelData)
-        return (
-            f"{pixels.dtype.str[1:]}{pixels.shape}".encode()
-            + pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-        )
-    for tag in (*_SAMPLES[1:], _CSA_SAMPLES):
-        if tag in dataset:
-            little = UID(dataset.file_meta.TransferSyntaxUID).is_little_endian
-            value = dataset[tag].value
-            stored = value if isinstance(value, bytes) else np.asarray(value, dtype="<f8").tobytes()
-            return (b"" if little else b"big") + stored
-    return b""

@@ -6,7 +6,6 @@ peers (as SCP), and reports of destinations on what we sent them (as SCU that ac
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 from typing import Any, cast
@@ -23,14 +22,17 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from . import log, mpps
+from .arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, Arrival
+from .callers import Callers
 from .commitment import PUSH_MODEL
-from .config import NodeRules
+from .config import NodeRules, TlsRules
 from .dispatch.commitment import take_report
 from .errors import BadConfiguration, Conflict, Mismatch, NotDicom, TemporaryError
-from .guard import GuardedServer, Limits
+from .guard import Door, GuardedAssociation, GuardedServer, Limits, Places
 from .intake import Incoming, Intake
 from .safekeeping import Safekeeper
 from .store import CommitmentStore
+from .tls import Credentials
 
 _LOG = log.get("listener")
 
@@ -93,24 +95,18 @@ TRANSFER_SYNTAXES = (
     u.JPEGBaseline8Bit,
 )
 
-_IMPLEMENTATION_CLASS_UID = "2.25.140089476696609218616292626892016082110"
-_IMPLEMENTATION_VERSION = "MRSI-SR-NODE"
-
 # Statuses of C-STORE (PS3.4 B.2.3, PS3.7 9.1.1.1.9 and Annex C), each with words for the sender's log
 # (Error Comment, at most 64 characters).
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
+NOT_AUTHORIZED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 NO_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 # Not 0111H (duplicate SOP Instance): senders count that as delivered, and this one is not.
 CONFLICT = 0xC100
 
-_REJECTIONS = {
-    (1, 3): "the calling AE title is not in node.allowed_callers",
-    (1, 7): "the called AE title is not this node's (node.ae_title)",
-    (3, 2): "node.max_associations are open already",
-}
+_REJECTIONS = {(1, 7): "the called AE title is not this node's (node.ae_title)"}
 
 
 class _Node(AE):
@@ -123,8 +119,16 @@ class _Node(AE):
 class Listener:
     """The DIMSE server of the node."""
 
-    def __init__(self, rules: NodeRules, intake: Intake, safekeeper: Safekeeper | None = None) -> None:
+    def __init__(
+        self,
+        rules: NodeRules,
+        intake: Intake,
+        *,
+        safekeeper: Safekeeper | None = None,
+        tls: TlsRules | None = None,
+    ) -> None:
         self._rules = rules
+        self._tls = tls or TlsRules()
         self._intake = intake
         self._safekeeper = safekeeper
         self._ae = _node(rules)
@@ -135,10 +139,10 @@ class Listener:
                 scu_role=True,
                 scp_role=True,
             )
-        self._server: GuardedServer | None = None
+        self._servers: list[GuardedServer] = []
 
     def start(self) -> None:
-        """Listen; returns at once. Raises BadConfiguration if the address cannot be bound."""
+        """Listen; returns at once. Raises BadConfiguration if a port cannot be bound, or TLS be spoken."""
         handlers: list[Any] = [
             (evt.EVT_C_STORE, on_c_store, [self._intake]),
             (evt.EVT_C_ECHO, on_c_echo),
@@ -149,17 +153,19 @@ class Listener:
             (evt.EVT_RELEASED, _on_released),
             (evt.EVT_ABORTED, _on_aborted),
         ]
-        where = (self._rules.host, self._rules.port)
+        limits = Limits.of(self._rules)
+        spool = self._intake.spool
+        door = Door(
+            limits, Callers(self._rules.allowed_callers), Places(limits), spool.arriving, spool.require_space
+        )
+        self._open(self._rules.port, handlers, door, None)
+        if self._tls.certificate is not None:
+            self._open(self._tls.port, handlers, door, Credentials(self._tls))
+
+    def _open(self, port: int, handlers: list[Any], door: Door, credentials: Credentials | None) -> None:
+        where = (self._rules.host, port)
         try:
-            server = GuardedServer(
-                self._ae,
-                where,
-                self._rules.ae_title,
-                self._ae.supported_contexts,
-                None,
-                handlers,
-                limits=Limits.of(self._rules),
-            )
+            server = GuardedServer(self._ae, where, self._ae.supported_contexts, handlers, door, credentials)
         except OSError as e:
             raise BadConfiguration(
                 f"cannot listen on {where[0]}:{where[1]} ({e.strerror or e}): "
@@ -167,8 +173,14 @@ class Listener:
             ) from e
         self._ae._servers.append(server)  # where the server's own shutdown looks for it
         threading.Thread(target=server.serve_forever, args=(0.1,), name="listener", daemon=True).start()
-        self._server = server
-        _LOG.info("listener.started", host=where[0], port=where[1], ae_title=self._rules.ae_title)
+        self._servers.append(server)
+        _LOG.info(
+            "listener.started",
+            host=where[0],
+            port=where[1],
+            ae_title=self._rules.ae_title,
+            tls=credentials is not None,
+        )
 
     def _commitment_handlers(self) -> list[Any]:
         if self._safekeeper is None:
@@ -180,24 +192,34 @@ class Listener:
 
     def stop(self, drain_s: float = 20.0) -> None:
         """Accept nothing more, let running associations finish for ``drain_s`` seconds, then abort them."""
-        server, self._server = self._server, None
-        if server is None:
+        servers, self._servers = self._servers, []
+        if not servers:
             return
-        server.shutdown()
+        for server in servers:
+            server.shutdown()
         deadline = time.monotonic() + drain_s
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.05)
         for association in self._ae.active_associations:
             association.abort()
-        server.hang_up()
+        for server in servers:
+            server.hang_up()
         _LOG.info("listener.stopped")
 
 
 def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
     """Success means: on disk and in the store, even if the power goes now."""
-    caller = event.assoc.requestor.ae_title
+    association = cast(GuardedAssociation, event.assoc)
+    caller = association.requestor.ae_title
+    arrival = cast(Arrival, cast(C_STORE, event.request).DataSet)
+    if not association.caller.store:
+        association.dimse.done_with(arrival)
+        _LOG.warning(
+            "instance.refused", caller=caller, status=f"{NOT_AUTHORIZED:04X}", reason="may not store"
+        )
+        return _status(NOT_AUTHORIZED, "this AE title may not store here")
     try:
-        intake.accept(incoming(event), source=caller)
+        intake.accept(incoming(event, arrival), source=caller)
         return _status(SUCCESS)
     except TemporaryError as problem:
         status, words, reason = OUT_OF_RESOURCES, "out of resources: send again later", str(problem)
@@ -211,6 +233,8 @@ def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
         # A bug of ours must not end the association. Its message may quote the data set: only its place.
         _LOG.error("instance.failed", caller=caller, **log.place_of(bug))
         return _status(PROCESSING_FAILURE, "internal error, see the node's log")
+    finally:
+        association.dimse.done_with(arrival)
     _LOG.warning("instance.refused", caller=caller, status=f"{status:04X}", reason=reason)
     return _status(status, words)
 
@@ -225,41 +249,18 @@ def on_report(event: evt.Event, store: CommitmentStore) -> tuple[int, None]:
     return take_report(event, store), None
 
 
-def incoming(event: evt.Event) -> Incoming:
+def incoming(event: evt.Event, arrival: Arrival) -> Incoming:
     """The request's data set, bit for bit as received, as a Part 10 file with a preamble of ours.
 
     Nothing of sender or time goes into the file meta information: the same instance is the same bytes
-    whoever sends it. Raises Mismatch if the request's SOP Class is not that of its presentation context.
+    whoever sends it. Raises Mismatch if the request's SOP Class is not that of its presentation context,
+    OutOfSpace if the data set found no room.
     """
     request = cast(C_STORE, event.request)
     sop_class, sop_instance = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
     if sop_class != event.context.abstract_syntax:
         raise Mismatch("the request's SOP Class is not the one agreed for its presentation context")
-    meta = file_meta(sop_class, sop_instance, str(event.context.transfer_syntax))
-    return Incoming(meta + event.encoded_dataset(include_meta=False), sop_class, sop_instance)
-
-
-def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Preamble, prefix and File Meta Information (PS3.10 7.1), explicit VR little endian."""
-
-    def uid(element: int, value: str) -> bytes:
-        return _short(element, b"UI", value.encode("ascii", "replace"), b"\0")
-
-    body = (
-        struct.pack("<HH2sHI", 2, 0x0001, b"OB", 0, 2)
-        + b"\0\1"
-        + uid(0x0002, sop_class_uid)
-        + uid(0x0003, sop_instance_uid)
-        + uid(0x0010, transfer_syntax_uid)
-        + uid(0x0012, _IMPLEMENTATION_CLASS_UID)
-        + _short(0x0013, b"SH", _IMPLEMENTATION_VERSION.encode(), b" ")
-    )
-    return bytes(128) + b"DICM" + _short(0x0000, b"UL", struct.pack("<I", len(body)), b"") + body
-
-
-def _short(element: int, vr: bytes, value: bytes, pad: bytes) -> bytes:
-    value += pad * (len(value) % 2)
-    return struct.pack("<HH2sH", 2, element, vr, len(value)) + value
+    return Incoming(arrival.file, sop_class, sop_instance)
 
 
 def _status(status: int, words: str = "") -> Dataset:
@@ -273,10 +274,9 @@ def _status(status: int, words: str = "") -> Dataset:
 def _node(rules: NodeRules) -> AE:
     _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every PDU, and then throw it away
     ae = _Node(rules.ae_title)
-    ae.implementation_class_uid = u.UID(_IMPLEMENTATION_CLASS_UID)
-    ae.implementation_version_name = _IMPLEMENTATION_VERSION
+    ae.implementation_class_uid = u.UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
     ae.require_called_aet = rules.require_called_ae
-    ae.require_calling_aet = list(rules.allowed_callers)
     ae.maximum_associations = rules.max_associations
     ae.maximum_pdu_size = rules.max_pdu_bytes
     ae.acse_timeout = rules.acse_timeout_s

@@ -75,7 +75,9 @@ def listen(settings: Settings, stop: threading.Event) -> None:
 
     spool, store = open_spool(settings), open_store(settings)
     safekeeper = Safekeeper(settings.node, settings.peer, spool, store)
-    listener = Listener(settings.node, Intake(spool, store), safekeeper)
+    listener = Listener(
+        settings.node, Intake(spool, store, settings.intake), safekeeper=safekeeper, tls=settings.tls
+    )
     listener.start()
     stop.wait()
     listener.stop()
@@ -87,7 +89,7 @@ def watch(settings: Settings, stop: threading.Event) -> None:
     from .watch import Watcher
 
     spool, store = open_spool(settings), open_store(settings)
-    Watcher(settings.watch, Intake(spool, store), store).run(stop)
+    Watcher(settings.watch, Intake(spool, store, settings.intake), store).run(stop)
 
 
 def keep_house(settings: Settings, stop: threading.Event) -> None:
@@ -117,7 +119,7 @@ def _archive(settings: Settings, spool: Spool, store: Store) -> PacsArchive | No
     rules = settings.gather.pacs
     if rules is None:
         return None
-    intake = Intake(spool, store)
+    intake = Intake(spool, store, settings.intake)
 
     def accept(content: bytes, sop_class_uid: str, sop_instance_uid: str) -> int:
         try:
@@ -145,6 +147,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """
     open_store(settings).close()
     _require_port(settings.node.host, settings.node.port)
+    if settings.tls.certificate is not None:
+        _require_port(settings.node.host, settings.tls.port)
     rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
     if settings.watch.folder is not None:
         rooms["watcher"] = watch

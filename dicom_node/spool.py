@@ -8,14 +8,15 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutOfSpace
 
+_LOOK_AT_SPACE = 32 * 1024**2  # bytes of one file
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -28,18 +29,79 @@ class Kept:
     size: int
 
 
+class Arriving:
+    """A file on its way into the spool: written piece by piece, hashed on the way, unseen until kept.
+
+    Not kept, it is discarded: whoever opens one closes it (``with``), and nothing is left of it.
+    """
+
+    def __init__(self, path: Path, require_space: Callable[[], None]) -> None:
+        self.path = path
+        self.size = 0
+        self._require_space = require_space
+        self._hash = hashlib.sha256()
+        # 0600: what patients' data is written with, whatever the umask
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b", buffering=0)
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int:
+        """Append ``piece``. Raises OutOfSpace if the disk is full, or falls below its mark meanwhile."""
+        if self.size // _LOOK_AT_SPACE != (self.size + len(piece)) // _LOOK_AT_SPACE:
+            self._require_space()
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as e:
+            raise _as_node_error(e, self.path.parent.parent) from e
+        self._hash.update(piece)
+        self.size += len(piece)
+        return len(piece)
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of what was written so far, hex."""
+        return self._hash.hexdigest()
+
+    @property
+    def file(self) -> BinaryIO:
+        """To read what was written; valid until closed."""
+        return self._file
+
+    def flush_to_disk(self) -> None:
+        """Returns once every byte is durable. Raises OutOfSpace if the disk is full."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as e:
+            raise _as_node_error(e, self.path.parent.parent) from e
+
+    def close(self) -> None:
+        """Discard it, unless it was kept. Closing twice is fine."""
+        if not self._file.closed:
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Arriving:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Spool:
     """One folder that all processes (and machines) of a node share.
 
-    ``in/`` holds what was received, by content; ``out/`` what was made, by case and attempt. UIDs and
-    names from outside never become paths.
+    ``in/`` holds what was received, by content; ``out/`` what was made, by case and attempt;
+    ``quarantine/`` what was refused. UIDs and names from outside never become paths.
     """
 
     def __init__(self, root: Path, low_water_mb: int = 0) -> None:
         self.root = root.resolve()
         self._low_water_bytes = low_water_mb * 1024**2
-        for sub in ("in", "out", "tmp"):
+        for sub in ("in", "out", "tmp", "quarantine"):
             (self.root / sub).mkdir(parents=True, exist_ok=True)
+        for shard in range(256):
+            (self.root / "in" / f"{shard:02x}").mkdir(exist_ok=True)
+        fsync_folder(self.root / "in")
 
     def path(self, relative: str) -> Path:
         """The absolute path of a file that the spool named."""
@@ -54,22 +116,82 @@ class Spool:
                 f"{self._low_water_bytes // 1024**2} MB: free space or lower storage.low_water_mb"
             )
 
-    def keep(self, content: bytes, suffix: str = ".dcm") -> Kept:
-        """Write ``content`` durably under its sha256; the same content twice is one file.
+    def arriving(self) -> Arriving:
+        """A new file to write what is being received to. Raises OutOfSpace below the low-water mark."""
+        self.require_space()
+        return self._arriving()
+
+    def _arriving(self) -> Arriving:
+        return Arriving(self.root / "tmp" / uuid.uuid4().hex, self.require_space)
+
+    def keep_again(self, arrived: Arriving) -> Kept:
+        """Make what was kept before durable once more, where retention has removed it since."""
+        with self._arriving() as copy:
+            arrived.file.seek(0)
+            while piece := arrived.file.read(1024**2):
+                copy.write(piece)
+            return self.keep(copy)
+
+    def quarantine(self, content: Arriving, cap_mb: int) -> Kept:
+        """Keep ``content`` apart, and remove the oldest that lies there above ``cap_mb``.
+
+        What was kept for use under the same name is moved.
+        """
+        relative = f"quarantine/{content.sha256}.dcm"
+        target = self.root / relative
+        source = content.path
+        if not source.exists():
+            source = self.root / self._name(content.sha256, ".dcm")
+        try:
+            content.flush_to_disk()
+            with suppress(FileNotFoundError):  # the same bytes, refused twice at the same moment
+                source.rename(target)
+            fsync_folder(target.parent)
+        except OSError as e:
+            raise _as_node_error(e, self.root) from e
+        self._trim_quarantine(cap_mb * 1024**2)
+        return Kept(relative, content.sha256, content.size)
+
+    def _trim_quarantine(self, cap_bytes: int) -> None:
+        seen = []
+        for entry in os.scandir(self.root / "quarantine"):
+            with suppress(FileNotFoundError):
+                stat = entry.stat()
+                seen.append((stat.st_mtime, stat.st_size, entry.path))
+        total = sum(size for _, size, _ in seen)
+        for _, size, path in sorted(seen):
+            if total <= cap_bytes:
+                return
+            Path(path).unlink(missing_ok=True)
+            total -= size
+
+    def keep(self, content: bytes | Arriving, suffix: str = ".dcm") -> Kept:
+        """Make ``content`` durable under its sha256; the same content twice is one file.
 
         Raises OutOfSpace if the disk is full; nothing is left behind then.
         """
-        digest = hashlib.sha256(content).hexdigest()
-        relative = f"in/{digest[:2]}/{digest}{suffix}"
+        if isinstance(content, Arriving):
+            return self._keep(content, suffix)
+        with self._arriving() as arriving:
+            arriving.write(content)
+            return self._keep(arriving, suffix)
+
+    def _keep(self, arriving: Arriving, suffix: str) -> Kept:
+        digest = arriving.sha256
+        relative = self._name(digest, suffix)
         target = self.root / relative
-        target.parent.mkdir(exist_ok=True)
-        if not target.exists():
-            with self.durable(target) as f:
-                f.write(content)
-        # The names too: a folder just made, or a file that another process just renamed, may not be durable.
-        fsync_folder(target.parent)
-        fsync_folder(target.parent.parent)
-        return Kept(relative, digest, len(content))
+        try:
+            if not target.exists():
+                arriving.flush_to_disk()
+                arriving.path.rename(target)
+            fsync_folder(target.parent)  # the name too: also of a file that another process just renamed
+        except OSError as e:
+            raise _as_node_error(e, self.root) from e
+        return Kept(relative, digest, arriving.size)
+
+    @staticmethod
+    def _name(digest: str, suffix: str) -> str:
+        return f"in/{digest[:2]}/{digest}{suffix}"
 
     @contextmanager
     def durable(self, target: Path) -> Iterator[BinaryIO]:
@@ -87,9 +209,7 @@ class Spool:
             temporary.rename(target)
             fsync_folder(target.parent)
         except OSError as e:
-            if e.errno in _FULL:
-                raise OutOfSpace(f"the disk under {self.root} is full: {e.strerror}") from e
-            raise
+            raise _as_node_error(e, self.root) from e
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -111,6 +231,12 @@ class Spool:
     def relative(self, path: Path) -> str:
         """``path`` as the store names it."""
         return str(path.relative_to(self.root))
+
+
+def _as_node_error(error: OSError, root: Path) -> OSError | OutOfSpace:
+    if error.errno in _FULL:
+        return OutOfSpace(f"the disk under {root} is full: {error.strerror}")
+    return error
 
 
 def fsync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from watchdog.observers import Observer
 from . import log
 from .config import WatchRules
 from .errors import BadConfiguration, NodeError, PermanentError
-from .intake import Incoming, Intake
+from .intake import Intake
 from .nifti import is_case
 from .store import Store
 from .study import FINAL, CaseKey, State
@@ -186,7 +186,7 @@ class Watcher:
         source = f"folder:{folder.name}"
         for path in _instances(folder):
             try:
-                receipt = self._intake.accept(Incoming(path.read_bytes()), source)
+                receipt = self._intake.accept_file(path, source)
             except PermanentError:
                 continue  # in quarantine, with its reason
             studies.add(receipt.study_uid)

@@ -104,7 +104,7 @@ class Office:
     @contextmanager
     def listening(self) -> Iterator[Listener]:
         """The listener's half: takes reports of destinations, and requests of peers."""
-        listener = Listener(self.node, Intake(self.spool, self.store), self.safekeeper)
+        listener = Listener(self.node, Intake(self.spool, self.store), safekeeper=self.safekeeper)
         listener.start()
         try:
             yield listener

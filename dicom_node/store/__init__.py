@@ -6,7 +6,7 @@ from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
-from .instances import InstanceStore, Outcome, Receipt, Received
+from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
@@ -16,6 +16,7 @@ __all__ = [
     "ASK_AGAIN_S",
     "Clock",
     "CommitmentStore",
+    "Compared",
     "Database",
     "Delivery",
     "DeliveryStore",
@@ -37,6 +38,7 @@ __all__ = [
     "Store",
     "Taken",
     "Transaction",
+    "Uncompared",
     "is_current",
     "migrate",
 ]

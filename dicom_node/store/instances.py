@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from dicom_node.errors import Conflict
 from dicom_node.study import CaseKey, Event, State
@@ -16,7 +16,26 @@ from dicom_node.study import CaseKey, Event, State
 from . import tables as t
 from .base import Database
 
-SamePixels = Callable[[str, str], bool]
+# Built once: what is asked for every instance must not be put together, and compiled, for each of them.
+_CASE_OF_STUDY = (
+    select(t.cases)
+    .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
+    .where(t.studies.c.study_uid == bindparam("study"))
+)
+_INSTANCE = select(t.instances).where(t.instances.c.sop_uid == bindparam("uid"))
+_NEW_INSTANCE = t.instances.insert()
+_LAST_REVISION = (
+    select(t.revisions)
+    .where(t.revisions.c.case_id == bindparam("case"))
+    .order_by(t.revisions.c.revision.desc())
+    .limit(1)
+    .with_for_update()
+)
+_STILL_RECEIVING = (
+    t.revisions.update()
+    .where(t.revisions.c.case_id == bindparam("case"), t.revisions.c.revision == bindparam("number"))
+    .values(last_received_at=bindparam("now"))
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,24 @@ class Received:
     facts: str = ""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What a look at both files found: the one received, and the one kept under ``sha256``."""
+
+    sha256: str
+    same_pixels: bool
+    same_header: bool
+
+
+class Uncompared(Exception):
+    """The SOP Instance UID is known with other bytes: compare the file at ``path``, then record again."""
+
+    def __init__(self, path: str, sha256: str) -> None:
+        super().__init__("the instance kept must be compared first")
+        self.path = path
+        self.sha256 = sha256
+
+
 class Outcome(StrEnum):
     """What became of a received instance."""
 
@@ -60,38 +97,56 @@ class Receipt:
 class InstanceStore(Database):
     """Rows of instances, studies, cases and quarantine."""
 
-    def record(self, received: Received, same_pixels: SamePixels, same_header: SamePixels) -> Outcome:
+    def record(self, received: Received, compared: Compared | None = None) -> Outcome:
         """Record an instance that the spool holds, opening or extending its case's revision.
 
-        ``same_pixels`` and ``same_header`` compare two spool paths; they are asked only when the same
-        SOP Instance UID comes with other bytes. Raises Conflict for other pixels or another patient.
+        Raises Uncompared if the same SOP Instance UID is known with other bytes and ``compared`` is not
+        about them: pixels are decoded outside of any transaction. Raises Conflict for other pixels or
+        another patient.
         """
         with self._write() as tx:
-            case = self._case_of(tx, received)
-            known = tx.execute(
-                select(t.instances).where(t.instances.c.sop_uid == received.sop_uid)
-            ).one_or_none()
-            if known is None:
-                tx.execute(t.instances.insert().values(**self._row(received)))
-                self._open_revision(tx, case)
-                return Outcome.NEW
-            self._refuse_other_place(known, received)
-            if known.sha256 == received.sha256:
-                return Outcome.DUPLICATE
-            if not same_pixels(known.path, received.path):
-                raise Conflict(
-                    f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
-                    "its first arrival: the sender gave one UID to two images"
-                )
-            if same_header(known.path, received.path):
-                return Outcome.DUPLICATE
-            tx.execute(
-                t.instances.update()
-                .where(t.instances.c.sop_uid == received.sop_uid)
-                .values(**self._row(received))
-            )
+            return self._record(tx, received, compared)
+
+    def record_all(
+        self, asked: Sequence[tuple[Received, Compared | None]]
+    ) -> list[Outcome | Conflict | Uncompared]:
+        """As ``record``, several in one transaction: one sync for all. What one raises is its answer."""
+        answers: list[Outcome | Conflict | Uncompared] = []
+        with self._write() as tx:
+            for received, compared in asked:
+                try:
+                    with tx.begin_nested():
+                        answers.append(self._record(tx, received, compared))
+                except (Conflict, Uncompared) as answer:
+                    answers.append(answer)
+        return answers
+
+    def _record(self, tx: Connection, received: Received, compared: Compared | None) -> Outcome:
+        case = self._case_of(tx, received)
+        known = tx.execute(_INSTANCE, {"uid": received.sop_uid}).one_or_none()
+        if known is None:
+            tx.execute(_NEW_INSTANCE, self._row(received))
             self._open_revision(tx, case)
-            return Outcome.CORRECTED
+            return Outcome.NEW
+        self._refuse_other_place(known, received)
+        if known.sha256 == received.sha256:
+            return Outcome.DUPLICATE
+        if compared is None or compared.sha256 != known.sha256:
+            raise Uncompared(known.path, known.sha256)
+        if not compared.same_pixels:
+            raise Conflict(
+                f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
+                "its first arrival: the sender gave one UID to two images"
+            )
+        if compared.same_header:
+            return Outcome.DUPLICATE
+        tx.execute(
+            t.instances.update()
+            .where(t.instances.c.sop_uid == received.sop_uid)
+            .values(**self._row(received))
+        )
+        self._open_revision(tx, case)
+        return Outcome.CORRECTED
 
     def quarantine(
         self, *, sop_uid: str, study_uid: str, source: str, path: str, sha256: str, reason: str
@@ -114,6 +169,11 @@ class InstanceStore(Database):
                     )
                 )
 
+    def forget_quarantined(self, path: str) -> None:
+        """Note that the file at ``path`` was removed for space; the reason stays on record."""
+        with self._write() as tx:
+            tx.execute(t.quarantine.update().where(t.quarantine.c.path == path).values(path=""))
+
     def sha256_of_instance(self, sop_uid: str) -> str:
         """sha256 of the bytes kept for ``sop_uid``."""
         with self._read() as tx:
@@ -130,11 +190,7 @@ class InstanceStore(Database):
         return {**row, "received_at": self.clock()}
 
     def _case_of(self, tx: Connection, received: Received) -> str:
-        row = tx.execute(
-            select(t.cases)
-            .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
-            .where(t.studies.c.study_uid == received.study_uid)
-        ).one_or_none()
+        row = tx.execute(_CASE_OF_STUDY, {"study": received.study_uid}).one_or_none()
         if row is None:
             case = self._new_case(tx, received.patient_id, received.issuer)
             tx.execute(
@@ -173,21 +229,11 @@ class InstanceStore(Database):
 
         While a person holds or ignores the study, what comes joins the revision that they spoke of.
         """
-        last = tx.execute(
-            select(t.revisions)
-            .where(t.revisions.c.case_id == case)
-            .order_by(t.revisions.c.revision.desc())
-            .limit(1)
-            .with_for_update()
-        ).one_or_none()
+        last = tx.execute(_LAST_REVISION, {"case": case}).one_or_none()
         now = self.clock()
         if last is not None and self._takes_more(tx, CaseKey(case, last.revision), State(last.state)):
             key = CaseKey(case, last.revision)
-            tx.execute(
-                t.revisions.update()
-                .where(t.revisions.c.case_id == case, t.revisions.c.revision == key.revision)
-                .values(last_received_at=now)
-            )
+            tx.execute(_STILL_RECEIVING, {"case": case, "number": key.revision, "now": now})
             return key
         key = CaseKey(case, 1 if last is None else last.revision + 1)
         tx.execute(

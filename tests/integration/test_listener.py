@@ -38,6 +38,7 @@ from dicom_node.listener import STORED, TRANSFER_SYNTAXES, Listener
 from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Store
 from tests.doors import STUDY, as_file, compressed, mr_slice, open_intake
+from tests.wire import echo as wire_echo
 
 
 def dcmtk(name: str) -> str:
@@ -290,11 +291,21 @@ def test_the_same_pixels_in_another_transfer_syntax_are_a_success(start: Callabl
     assert node.quarantine() == []
 
 
-def test_a_disk_below_its_mark_keeps_the_instance_at_the_sender(start: Callable[..., Running]) -> None:
-    node = start(low_water_mb=10**9)
-    assert send(node.port, mr_slice()).Status == 0xA700
+def test_a_caller_that_may_not_store_is_told_so_and_may_ask_whether_we_are_there(
+    start: Callable[..., Running],
+) -> None:
+    node = start(allowed_callers=({"ae_title": "MONITOR", "store": False},))
+    assert send(node.port, mr_slice(), calling="MONITOR").Status == 0x0124
     assert node.store.count_instances() == 0
-    assert node.kept() == {}
+    assert list((node.folder / "spool" / "tmp").iterdir()) == []
+    assert wire_echo(node.port, calling="MONITOR") == 0x0000
+
+
+def test_class_17_a_title_from_another_address_is_refused(start: Callable[..., Running]) -> None:
+    node = start(allowed_callers=({"ae_title": "SCANNER", "networks": ["127.0.0.2/32"]},))
+    with association(node.port, calling="SCANNER") as peer:
+        assert peer.is_rejected
+    assert wire_echo(node.port, calling="SCANNER", source="127.0.0.2") == 0x0000
 
 
 @pytest.mark.parametrize("uid", ["../../evil", "1.2/3", "1.2.03"])

@@ -170,7 +170,28 @@ def test_open_to_the_network_without_a_list_of_callers_is_refused(tmp_path: Path
     with pytest.raises(BadConfiguration, match="allowed_callers"):
         load(path)
     path.write_text(f'[node]\nhost = "{host}"\nallowed_callers = ["SCANNER"]\n')
+    with pytest.raises(BadConfiguration, match="an AE title proves nothing"):
+        load(path)
+    path.write_text(
+        f'[node]\nhost = "{host}"\n'
+        'allowed_callers = [{ ae_title = "SCANNER", networks = ["192.0.2.0/24", "2001:db8::/32"] }]\n'
+    )
     assert load(path).node.host == host
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ('[node]\nallowed_callers = [{ ae_title = "A", networks = ["192.0.2.1/24"] }]\n', "networks"),
+        ('[tls]\ncertificate = "node.pem"\n', "private key"),
+        ('[tls]\ncertificate = "node.pem"\nkey = "node.key"\n', "trusted"),
+    ],
+)
+def test_a_caller_s_network_and_the_node_s_certificate_are_whole(
+    tmp_path: Path, table: str, key: str
+) -> None:
+    with pytest.raises(BadConfiguration, match=key):
+        load(toml(tmp_path, table))
 
 
 @pytest.mark.parametrize(

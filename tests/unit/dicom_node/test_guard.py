@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,15 +13,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydicom.uid import MRImageStorage
 from pynetdicom import AE
-from pynetdicom.sop_class import MRImageStorage, Verification
+from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from dicom_node.config import NodeRules
 from dicom_node.guard import Limits
 from dicom_node.listener import Listener
+from tests import wire
 from tests.doors import open_intake
+from tests.wire import established
 
 DEADLINE_S = 1.0
 
@@ -85,32 +87,6 @@ def echo(port: int) -> int | None:
     return int(status.Status)
 
 
-def associate_request() -> bytes:
-    """The A-ASSOCIATE-RQ that a real peer sends."""
-    sent: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def take() -> None:
-            connection, _ = server.accept()
-            with connection:
-                sent.append(connection.recv(65536))
-
-        thread = threading.Thread(target=take)
-        thread.start()
-        ae = AE("TESTER")
-        ae.add_requested_context(MRImageStorage)
-        ae.associate("127.0.0.1", server.getsockname()[1], ae_title="MRSISR")
-        thread.join()
-    return sent[0]
-
-
-def established(port: int) -> socket.socket:
-    peer = connect(port)
-    peer.sendall(associate_request())
-    assert peer.recv(65536)[0] == 0x02  # A-ASSOCIATE-AC
-    return peer
-
-
 def reasons(events: list[EventDict], event: str) -> str:
     return " ".join(str(e["reason"]) for e in events if e["event"] == event)
 
@@ -133,7 +109,7 @@ def test_a_drip_does_not_extend_the_deadline(serve: Callable[..., int]) -> None:
     with connect(serve()) as peer:
         started = time.monotonic()
         with pytest.raises(OSError, match=r"."):
-            for byte in associate_request():
+            for byte in wire.associate():
                 peer.sendall(bytes([byte]))
                 time.sleep(0.1)
         assert time.monotonic() - started < DEADLINE_S + 2
@@ -160,19 +136,26 @@ def test_a_huge_pdu_is_cut_before_it_costs_memory(serve: Callable[..., int]) -> 
     assert psutil.Process(os.getpid()).memory_info().rss - before < 50 * 1024**2
 
 
-@pytest.mark.parametrize(("control", "named"), [(0x00, "max_dataset_bytes"), (0x01, "command set")])
+@pytest.mark.parametrize(
+    ("endless", "named"), [("data set", "max_dataset_bytes"), ("command", "command set")]
+)
 def test_a_message_without_end_is_cut(
-    serve: Callable[..., int], events: list[EventDict], control: int, named: str
+    serve: Callable[..., int], events: list[EventDict], tmp_path: Path, endless: str, named: str
 ) -> None:
-    """Every PDU is of the agreed size; there are only too many of them."""
-    fragment = bytes(60_000)
-    pdv = struct.pack(">IBB", len(fragment) + 2, 1, control) + fragment
-    pdu = b"\x04\x00" + struct.pack(">I", len(pdv)) + pdv
+    """Every PDU is of the agreed size; there are only too many of them. Nothing of it is left."""
+    store = wire.command(wire.C_STORE_RQ, sop_class=MRImageStorage, sop_instance="1.2.3")
+    fragment = wire.p_data(bytes(60_000), command=endless == "command", last=False)
     with established(serve(network_timeout_s=30)) as peer, pytest.raises(OSError, match=r"."):
+        if endless == "data set":
+            peer.sendall(wire.p_data(store, command=True))
         for _ in range(100):
-            peer.sendall(pdu)
+            peer.sendall(fragment)
             time.sleep(0.005)
     assert named in reasons(events, "connection.cut")
+    until = time.monotonic() + 10
+    while list((tmp_path / "spool" / "tmp").iterdir()):
+        assert time.monotonic() < until, "half a data set was left"
+        time.sleep(0.05)
 
 
 def test_stalled_peers_do_not_lock_others_out(serve: Callable[..., int]) -> None:
@@ -193,23 +176,37 @@ def test_beyond_the_association_limit_a_peer_is_told_to_come_again(
     """Rejected transient, local limit exceeded (PS3.8 9.3.4)."""
     port = serve(max_associations=1, network_timeout_s=30)
     with established(port), connect(port) as second:
-        second.sendall(associate_request())
+        second.sendall(wire.associate())
         assert second.recv(10) == b"\x03\x00\x00\x00\x00\x04\x00\x02\x03\x02"
     assert "max_associations" in reasons(events, "association.rejected")
 
 
 def test_one_address_cannot_hold_every_connection(serve: Callable[..., int], events: list[EventDict]) -> None:
-    port = serve(max_associations=1, acse_timeout_s=1.5)
-    limit = Limits.of(NodeRules(max_associations=1)).connections_per_address
+    port = serve(max_associations=1, acse_timeout_s=5)
+    limit = Limits.of(NodeRules()).waiting_per_address
     with ExitStack() as stack:
         peers = [stack.enter_context(connect(port)) for _ in range(limit + 5)]
-        assert max(seconds_until_closed(p) for p in peers[limit:]) < 1
-        assert len([e for e in events if e["event"] == "connection.refused"]) == 1
+        for peer in peers[:5]:  # the oldest
+            assert seconds_until_closed(peer) < 1
+        assert reasons(events, "connection.cut").count("too many open connections") == 1, (
+            "a flood is one line"
+        )
         for peer in peers:
             seconds_until_closed(peer)
     until = time.monotonic() + 5
     while echo(port) != 0x0000:
         assert time.monotonic() < until, "the connections were never given back"
+
+
+def test_the_places_of_one_address_are_not_those_of_others(
+    serve: Callable[..., int], events: list[EventDict]
+) -> None:
+    port = serve(max_associations=4, max_associations_per_address=2, network_timeout_s=30)
+    with established(port), established(port), connect(port) as third:
+        third.sendall(wire.associate())
+        assert third.recv(10) == b"\x03\x00\x00\x00\x00\x04\x00\x02\x03\x02"
+        established(port, source="127.0.0.2").close()
+    assert "max_associations_per_address" in reasons(events, "association.rejected")
 
 
 def test_tls_on_the_plain_port_is_said_in_words(serve: Callable[..., int], events: list[EventDict]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import struct
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_node.config import IntakeRules
 from dicom_node.errors import Conflict, Mismatch, NotDicom, OutOfSpace
-from dicom_node.intake import Incoming, Intake, read_header
+from dicom_node.header import read_header
+from dicom_node.intake import Incoming, Intake
 from dicom_node.spool import sha256_of
 from dicom_node.study import State
 from tests.doors import OTHER_STUDY, STUDY, as_file, compressed, incoming, mr_slice, open_intake
@@ -156,7 +160,7 @@ def test_a_corrected_header_is_a_new_revision(intake: Intake) -> None:
     [
         (b"", "preamble"),
         (b"GIF89a" * 100, "preamble"),
-        (as_file(mr_slice())[:400], "UID"),
+        (as_file(mr_slice())[:400], "breaks off"),
     ],
     ids=["empty", "another format", "cut off"],
 )
@@ -234,6 +238,102 @@ def test_a_data_set_that_contradicts_its_request_is_refused(intake: Intake, clai
     with pytest.raises(Mismatch):
         intake.accept(Incoming(as_file(mr_slice()), *claim), source="X")
     assert len(quarantine(intake)) == 1
+
+
+def test_class_17_one_uid_for_two_images_keeps_the_first_and_shows_both(intake: Intake) -> None:
+    """The second is apart, for a person to look at; a third time it is not kept again."""
+    intake.accept(incoming(), source="SCANNER")
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            intake.accept(incoming(pixels=1), source="WORKSTATION")
+    assert len(list((intake.spool.root / "quarantine").iterdir())) == 1
+    assert len(list((intake.spool.root / "in").rglob("*.dcm"))) == 1
+
+
+def test_quarantine_has_a_cap_and_the_oldest_go_first(tmp_path: Path) -> None:
+    rules = IntakeRules(quarantine_mb=1)
+    plain = open_intake(tmp_path)
+    intake = Intake(plain.spool, plain.store, rules)
+    for number in range(5):
+        with pytest.raises(NotDicom):
+            intake.accept(Incoming(bytes([number]) * 400_000), source="X")
+        time.sleep(0.02)
+    left = sorted((intake.spool.root / "quarantine").iterdir(), key=lambda p: p.stat().st_mtime)
+    assert [p.read_bytes()[0] for p in left] == [3, 4]
+    assert len(quarantine(intake)) == 5, "the reasons stay"
+
+
+def test_without_quarantine_only_the_reason_is_kept(tmp_path: Path) -> None:
+    plain = open_intake(tmp_path)
+    intake = Intake(plain.spool, plain.store, IntakeRules(quarantine=False))
+    with pytest.raises(NotDicom):
+        intake.accept(Incoming(b"nothing"), source="X")
+    assert len(quarantine(intake)) == 1
+    assert [p for p in intake.spool.root.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("preamble", "kept"),
+    [(b"MZ\x90", bytes(3)), (b"\x7fELF", bytes(4)), (b"II*\0", b"II*\0"), (b"MM\0*", b"MM\0*")],
+    ids=["PE", "ELF", "TIFF", "TIFF, big"],
+)
+def test_class_12_a_preamble_that_may_be_a_program_is_emptied(
+    intake: Intake, tmp_path: Path, preamble: bytes, kept: bytes
+) -> None:
+    """Files from a folder too; neither runs: no exec bit, a name of ours."""
+    content = preamble + as_file(mr_slice())[len(preamble) :]
+    (tmp_path / "x.exe").write_bytes(content)
+    intake.accept_file(tmp_path / "x.exe", source="folder")
+    intake.accept(Incoming(content), source="X")
+    (path,) = (intake.spool.root / "in").rglob("*.dcm")
+    assert path.read_bytes()[: len(kept)] == kept
+    assert path.read_bytes()[128:] == content[128:]
+    assert path.stat().st_mode & 0o111 == 0
+
+
+def test_a_file_from_a_folder_is_the_same_instance_as_its_bytes(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(as_file(mr_slice()))
+    assert intake.accept_file(tmp_path / "1.dcm", "folder") == intake.accept(incoming(), "SCANNER")
+    assert list((intake.spool.root / "tmp").iterdir()) == []
+
+
+def test_many_at_once_are_recorded_together_and_each_gets_its_own_answer(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction for those that wait; a conflict among them is one sender's only."""
+    intake.accept(incoming(1), source="A")
+    transactions: list[int] = []
+    real_one, real_all = intake.store.record, intake.store.record_all
+
+    def one(*arguments: object) -> object:
+        transactions.append(1)
+        time.sleep(0.2)  # while it syncs, the others come
+        return real_one(*arguments)  # type: ignore[arg-type]
+
+    def several(asked: list[object]) -> object:
+        transactions.append(len(asked))
+        return real_all(asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(intake.store, "record", one)
+    monkeypatch.setattr(intake.store, "record_all", several)
+    answers: dict[int, str] = {}
+
+    def send(number: int) -> None:
+        try:
+            changed = {"PatientID": "P2"} if number == 5 else {}
+            answers[number] = intake.accept(incoming(number, **changed), source="A").sop_uid
+        except Conflict:
+            answers[number] = "conflict"
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(2, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = {n: f"{STUDY}.1.{n}" for n in range(2, 10)} | {5: "conflict"}
+    assert answers == expected
+    assert intake.store.count_instances() == 8
+    assert max(transactions) > 1, transactions
 
 
 def test_below_the_low_water_mark_the_sender_keeps_it(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:
         "source": "test",
     }
     received = Received(**{**values, **changed}, size=1)
-    return store.record(received, lambda *_: False, lambda *_: False)
+    return store.record(received)
 
 
 def only_revision(store: Store, state: State) -> CaseKey:

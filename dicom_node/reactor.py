@@ -159,7 +159,8 @@ class WakefulDUL(DULServiceProvider):
     def _sleep(self, peer: socket.socket | None) -> bool:
         assert self._poll is not None
         timeout_s = 0.0
-        if self.state_machine.current_state != "Sta13" and self.to_provider_queue.empty():
+        nothing_to_do = self.to_provider_queue.empty() and self.event_queue.empty()
+        if nothing_to_do and self.state_machine.current_state != "Sta13":
             timeout_s = _TICK_S
             if self.artim_timer._start_time is not None and self.artim_timer._end_time is None:
                 timeout_s = max(0.0, min(_TICK_S, self.artim_timer.remaining + 0.001))

@@ -234,3 +234,14 @@ def test_a_peer_that_breaks_off_gives_its_place_back(serve: Callable[..., int]) 
         peer.close()  # RST
         time.sleep(0.3)
     assert echo(port) == 0x0000
+
+
+def test_associations_come_and_go_without_a_tick_between(serve: Callable[..., int]) -> None:
+    """What there is to do is never slept over: request, echo and release in far less than half a second."""
+    port = serve()
+    took = []
+    for _ in range(8):
+        began = time.monotonic()
+        assert wire.echo(port) == 0x0000
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.25, took

@@ -7,6 +7,7 @@ from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
 from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
+from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
@@ -14,16 +15,19 @@ from .revisions import Finding, Made, Member, Revision
 
 __all__ = [
     "ASK_AGAIN_S",
+    "GENESIS",
     "Clock",
     "CommitmentStore",
     "Compared",
     "Database",
     "Delivery",
     "DeliveryStore",
+    "Entry",
     "Finding",
     "Inquiry",
     "InstanceStore",
     "Item",
+    "Kind",
     "Made",
     "Member",
     "Outcome",

@@ -14,6 +14,7 @@ from dicom_node.study import UNDER_WAY, CaseKey, DeliveryState, Event, State
 
 from . import tables as t
 from .destinations import DestinationStore
+from .ledger import delivered_deeds
 
 _WAITS = (DeliveryState.WAITING, DeliveryState.PROVING)
 
@@ -257,6 +258,9 @@ class DeliveryStore(DestinationStore):
                 self._change(tx, delivery, revision, DeliveryState.PROVING, now.missing, **also)
                 return False
             self._change(tx, delivery, revision, DeliveryState.DELIVERED, "", next_try_at=None, failures=0)
+            self._enter(
+                tx, *delivered_deeds(tx, delivery.key.case, delivery.delivery_id, delivery.destination)
+            )
             return True
 
     def give_up(self, delivery: Delivery, because: str) -> None:

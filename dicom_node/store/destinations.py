@@ -12,7 +12,7 @@ from dicom_node.errors import UnsuitableInput
 from dicom_node.study import DeliveryState
 
 from . import tables as t
-from .base import Database
+from .ledger import LedgerStore
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Standing:
         return f"{self.name} failed {self.failures} times in a row, only probes go there: {self.reason}"
 
 
-class DestinationStore(Database):
+class DestinationStore(LedgerStore):
     """Rows of destinations."""
 
     def standings(self) -> list[Standing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dicom_node.errors import Conflict
 from dicom_node.study import CaseKey, Event, State
 
 from . import tables as t
-from .base import Database
+from .ledger import Deed, Kind, LedgerStore
 
 # Built once: what is asked for every instance must not be put together, and compiled, for each of them.
 _CASE_OF_STUDY = (
@@ -94,7 +95,7 @@ class Receipt:
     sha256: str
 
 
-class InstanceStore(Database):
+class InstanceStore(LedgerStore):
     """Rows of instances, studies, cases and quarantine."""
 
     def record(self, received: Received, compared: Compared | None = None) -> Outcome:
@@ -127,6 +128,7 @@ class InstanceStore(Database):
         if known is None:
             tx.execute(_NEW_INSTANCE, self._row(received))
             self._open_revision(tx, case)
+            self._enter(tx, _deed(Kind.RECEIVED, case, received))
             return Outcome.NEW
         self._refuse_other_place(known, received)
         if known.sha256 == received.sha256:
@@ -146,6 +148,7 @@ class InstanceStore(Database):
             .values(**self._row(received))
         )
         self._open_revision(tx, case)
+        self._enter(tx, _deed(Kind.CORRECTED, case, received))
         return Outcome.CORRECTED
 
     def quarantine(
@@ -273,3 +276,8 @@ class InstanceStore(Database):
         newest = select(e.event).where(e.case_id == key.case, e.revision == key.revision)
         newest = newest.where(e.delivery_id.is_(None)).order_by(e.id.desc()).limit(1)
         return tx.execute(newest).scalar() == Event.IGNORED
+
+
+def _deed(kind: Kind, case: str, received: Received) -> Deed:
+    detail = {"study": received.study_uid, "size": received.size, "source": received.source}
+    return Deed(kind, case, received.sop_uid, received.sha256, json.dumps(detail))

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, func, or_, select
 from dicom_node.study import State
 
 from . import tables as t
-from .base import Database
+from .ledger import Deed, Kind, LedgerStore
 from .revisions import Finding
 
 
-class Overview(Database):
+class Overview(LedgerStore):
     """Read-only views, made of plain values so that they print as JSON."""
 
     def status(self) -> dict[str, Any]:
@@ -146,7 +146,10 @@ class Overview(Database):
             theirs = t.instances.c.study_uid.in_(
                 select(t.studies.c.study_uid).where(t.studies.c.case_id == case)
             )
-            paths = [str(p) for p in tx.execute(select(t.instances.c.path).where(theirs)).scalars()]
+            i = t.instances.c
+            gone = tx.execute(select(i.sop_uid, i.path, i.sha256).where(theirs).order_by(i.sop_uid)).all()
+            paths = [str(g.path) for g in gone]
+            self._enter(tx, *(Deed(Kind.REMOVED, case, g.sop_uid, g.sha256, "{}") for g in gone))
             tx.execute(t.instances.delete().where(theirs))
             tx.execute(t.revisions.update().where(t.revisions.c.case_id == case).values(report=None))
             for path in paths:

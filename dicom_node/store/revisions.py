@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from dicom_node.study import CaseKey, DeliveryState, Event, State
 
 from . import tables as t
 from .instances import InstanceStore
+from .ledger import Deed, Kind
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class RevisionStore(InstanceStore):
         with self._read() as tx:
             query = _revisions().where(t.revisions.c.state.in_(states)).order_by(t.revisions.c.since)
             return [_revision(row) for row in tx.execute(query)]
+
+    def case_of(self, study_or_case: str) -> str | None:
+        """The case that a study belongs to, or that is called so itself; None if there is none."""
+        s, c = t.studies.c, t.cases.c
+        with self._read() as tx:
+            of_study = tx.execute(select(s.case_id).where(s.study_uid == study_or_case)).scalar()
+            found = of_study or tx.execute(select(c.case_id).where(c.case_id == study_or_case)).scalar()
+            return None if found is None else str(found)
 
     def studies_of(self, case: str) -> list[str]:
         """Study Instance UIDs of a case."""
@@ -275,6 +285,8 @@ class RevisionStore(InstanceStore):
                         started_at=now,
                     )
                 )
+            detail = json.dumps({"revision": key.revision, "attempt": attempt})
+            self._enter(tx, *(Deed(Kind.MADE, key.case, m.sop_uid or m.path, m.sha256, detail) for m in made))
             self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)
             if not destinations:
                 self._advance(

@@ -294,3 +294,18 @@ events = Table(
     Column("to_state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
 )
+
+# What came, was made, delivered and removed; append-only, each entry chained to the one before by hash.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("case_id", String(36), nullable=False, index=True),
+    Column("subject", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+)

@@ -1,4 +1,4 @@
-"""Retention: ended studies leave the spool after their time; nothing unproven is ever touched."""
+"""Retention by state, age and space: ended studies leave the spool; nothing unproven goes before its time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,38 @@ from . import log
 from .config import RetentionRules
 from .spool import Spool
 from .store import Store
+from .study import State
 
 _LOG = log.get("clean")
 
+_DAY_S = 86400.0
+
 
 def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
-    """Remove the spooled files of cases that ended DONE or IGNORED long ago. Returns files removed.
+    """Remove the spooled files of cases that ended DONE or IGNORED long ago, or of proven ones for space.
 
     FAILED and HELD cases wait for a person. What was received, made and delivered stays on record.
+    Returns files removed.
     """
-    removed = spool.sweep_temporary(older_than_s=86400)
-    store.forget_steps(before=store.clock() - rules.keep_days * 86400)
-    for case in store.removable(before=store.clock() - rules.keep_days * 86400):
-        files = store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
-        shutil.rmtree(spool.root / "out" / case, ignore_errors=True)
-        _LOG.info("case.cleaned", case=case, files=files)
-        removed += files
+    now = store.clock()
+    removed = spool.sweep_temporary(older_than_s=_DAY_S)
+    store.forget_steps(before=now - rules.keep_days * _DAY_S)
+    for state, days in ((State.DONE, rules.keep_days), (State.IGNORED, rules.keep_ignored_days)):
+        for case in store.removable(now - days * _DAY_S, state):
+            removed += _remove(store, spool, case, f"{state} for {days:g} days")
+    if spool.free_bytes() < rules.make_room_mb * 1024**2:
+        for case in store.removable(now, State.DONE, proven=True):
+            removed += _remove(store, spool, case, "proven at every destination, and space is short")
+            if spool.free_bytes() >= rules.make_room_mb * 1024**2:
+                break
     return removed
+
+
+def _remove(store: Store, spool: Spool, case: str, reason: str) -> int:
+    files = store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
+    shutil.rmtree(spool.root / "out" / case, ignore_errors=True)
+    _LOG.info("case.cleaned", case=case, files=files, reason=reason)
+    return files
 
 
 def run(store: Store, spool: Spool, rules: RetentionRules, stop: threading.Event) -> None:

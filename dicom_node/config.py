@@ -320,9 +320,14 @@ class PeerRules(_Table):
 
 
 class RetentionRules(_Table):
-    """Delivered studies are removed from the spool after ``keep_days``; nothing else ever is."""
+    """Delivered studies are removed from the spool after ``keep_days``, ignored ones after
+    ``keep_ignored_days``; nothing else ever is. Below ``make_room_mb`` of free space delivered studies go
+    sooner, if every destination has proven that it keeps them.
+    """
 
     keep_days: float = Field(30.0, gt=0)
+    keep_ignored_days: float = Field(7.0, gt=0)
+    make_room_mb: int = Field(0, ge=0)
     sweep_s: float = Field(600.0, gt=0)
 
 

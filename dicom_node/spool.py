@@ -107,9 +107,13 @@ class Spool:
         """The absolute path of a file that the spool named."""
         return self.root / relative
 
+    def free_bytes(self) -> int:
+        """What the file system of the spool still has."""
+        return shutil.disk_usage(self.root).free
+
     def require_space(self) -> None:
         """Raises OutOfSpace if the file system is below its low-water mark."""
-        free = shutil.disk_usage(self.root).free
+        free = self.free_bytes()
         if free < self._low_water_bytes:
             raise OutOfSpace(
                 f"{free // 1024**2} MB are free under {self.root}, below the mark of "

@@ -117,23 +117,38 @@ class Overview(LedgerStore):
             rows = tx.execute(t.events.select().where(t.events.c.case_id == case).order_by(t.events.c.id))
             return [dict(r._mapping) for r in rows]
 
-    def removable(self, before: float) -> list[str]:
-        """Cases all of whose revisions ended DONE or IGNORED before ``before``: their files may go."""
-        states = func.count().filter(t.revisions.c.state.not_in((State.DONE, State.IGNORED)))
-        kept = select(t.instances.c.sop_uid).join(t.studies, t.studies.c.study_uid == t.instances.c.study_uid)
+    def removable(self, before: float, state: State = State.DONE, proven: bool = False) -> list[str]:
+        """Cases whose files may go, those that ended first, first.
+
+        All their revisions ended DONE or IGNORED, the last one in ``state``, none after ``before``. With
+        ``proven`` only those of which every destination proved by query or commitment that it keeps what
+        it took.
+        """
+        r, mine = t.revisions.c, t.instances.c.study_uid == t.studies.c.study_uid
+        open_ones = func.count().filter(r.state.not_in((State.DONE, State.IGNORED)))
+        kept = select(t.instances.c.sop_uid).join(t.studies, mine).where(t.studies.c.case_id == r.case_id)
+        done = func.count().filter(r.state == State.DONE) > 0
+        query = (
+            select(r.case_id)
+            .group_by(r.case_id)
+            .having(open_ones == 0, func.max(r.since) < before, done if state is State.DONE else ~done)
+            .having(or_(func.count(r.report) > 0, kept.exists()))
+            .order_by(func.max(r.since))
+        )
         with self._read() as tx:
-            rows = tx.execute(
-                select(t.revisions.c.case_id)
-                .group_by(t.revisions.c.case_id)
-                .having(states == 0, func.max(t.revisions.c.since) < before)
-                .having(
-                    or_(
-                        func.count(t.revisions.c.report) > 0,
-                        kept.where(t.studies.c.case_id == t.revisions.c.case_id).exists(),
-                    )
-                )
-            )
-            return [str(r.case_id) for r in rows]
+            found = [str(row.case_id) for row in tx.execute(query)]
+            return [case for case in found if self._is_proven(tx, case)] if proven else found
+
+    @staticmethod
+    def _is_proven(tx: Connection, case: str) -> bool:
+        d, taken = t.deliveries.c, t.taken.c
+        rows = tx.execute(
+            select(d.delivery_id, func.count(taken.path), func.count().filter(taken.proof != ""))
+            .outerjoin(t.taken, taken.delivery_id == d.delivery_id)
+            .where(d.case_id == case)
+            .group_by(d.delivery_id)
+        ).all()
+        return bool(rows) and all(0 < n == proofs for _, n, proofs in rows)
 
     def forget_files(self, case: str, remove: Callable[[str], None]) -> int:
         """Take a case's instances off the books and ``remove`` each one's spool path; returns how many.

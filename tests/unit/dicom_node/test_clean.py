@@ -10,10 +10,11 @@ from dicom_node.clean import clean_once
 from dicom_node.config import GatherRules, RetentionRules
 from dicom_node.gather import gather_once
 from dicom_node.intake import Incoming
+from dicom_node.store import Made
 from dicom_node.study import State
 from tests.doors import Clock, as_file, mr_slice, open_intake
 
-RULES = RetentionRules(keep_days=30)
+RULES = RetentionRules(keep_days=30, keep_ignored_days=30)
 DAY = 86400.0
 
 
@@ -61,6 +62,29 @@ def test_an_ended_case_leaves_the_spool_after_its_time_and_not_before(intake, cl
     assert not files_in(intake.spool.root / "in") and not files_in(intake.spool.root / "out")
     assert intake.store.revision(key).state is state  # the record stays
     assert clean_once(intake.store, intake.spool, RULES) == 0
+
+
+def test_an_ignored_case_may_leave_sooner_than_a_delivered_one(intake, clock):
+    a_case_that_ended(intake, clock, State.IGNORED)
+    clock.now += 8 * DAY
+    assert clean_once(intake.store, intake.spool, RetentionRules(keep_days=30)) == 1
+
+
+@pytest.mark.parametrize("proof", ["", "query"])
+def test_for_space_only_what_is_proven_goes_before_its_time(intake, clock, proof):
+    store = intake.store
+    key = a_case_that_ended(intake, clock, State.RESOLVING)
+    store.encoded(key, [Made("out/a", "PM", "a", "2.25.1", "1.2", "0" * 64)], "out/r.json", "d", ["PACS"])
+    (due,) = store.deliveries_due()
+    started = store.sending(due, 60.0)
+    store.take(started, "out/a", "0000")
+    if proof:
+        store.prove(due.delivery_id, ["2.25.1"], proof)
+    store.delivered(started)
+    clock.now += 60
+    assert clean_once(store, intake.spool, RULES) == 0  # there is room
+    everything = RULES.model_copy(update={"make_room_mb": 2**40})
+    assert clean_once(store, intake.spool, everything) == (1 if proof else 0)
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.DELIVERING, State.RESOLVING])

@@ -103,6 +103,8 @@ _BY_TAG = {int(tag_for_keyword(k) or 0): (k, shape, dictionary_VR(k)) for k, sha
 _SEVERAL = frozenset({"CS", "LO", "SH", "UI", "DA", "TM", "DT", "IS", "DS"})
 _NUMBER = {"IS": int, "DS": float}
 _ESCAPE = b"\x1b"
+# What a reader of headers must hold for the facts to be whole.
+SEQUENCES = frozenset(int(tag_for_keyword(k) or 0) for k in _SEQUENCES)
 # Spectra betray themselves by these (Spectroscopy Data; Siemens' CSA data and its type).
 _PRESENT = {"56000020": 0x56000020, "7FE11010": 0x7FE11010}
 _CSA_DATA_TYPE = 0x00291008

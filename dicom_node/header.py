@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -18,8 +19,9 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -34,6 +36,7 @@ class Bounds:
     elements: int = 2_000_000  # 10,000 frames of an enhanced image come to 600,000
     held_value: int = 16 * 1024
     held: int = 8 * 1024**2
+    held_sequence: int = 256 * 1024
     inflated: int = 2 * 1024**3
     free_inflation: int = 64 * 1024**2  # an empty image deflates a thousandfold: the ratio counts beyond this
     ratio: int = 100
@@ -111,14 +114,17 @@ class _Window:
             count -= len(more)
 
 
-def read_header(source: bytes | BinaryIO, bounds: Bounds | None = None) -> Dataset:
-    """The attributes at the top of a Part 10 file up to its pixels; no sequences, no long values.
+def read_header(
+    source: bytes | BinaryIO, bounds: Bounds | None = None, sequences: Collection[int] = ()
+) -> Dataset:
+    """The attributes at the top of a Part 10 file up to its pixels, no long values.
 
-    Sequences and what follows the pixels are walked all the same. Raises NotDicom, with what is wrong and
-    never with what it says: no DICOM file, broken, cut short, or beyond ``bounds``.
+    Of sequences those of the tags in ``sequences`` are held, if they are not long and the data set is not
+    deflated; the others, and what follows the pixels, are walked all the same. Raises NotDicom, with what
+    is wrong and never with what it says: no DICOM file, broken, cut short, or beyond ``bounds``.
     """
     file = BytesIO(source) if isinstance(source, bytes) else source
-    walk = _Walk(file, bounds or Bounds())
+    walk = _Walk(file, bounds or Bounds(), frozenset(sequences))
     try:
         return walk.header()
     except _CutShort:
@@ -148,13 +154,15 @@ def _tag_of(keyword: str) -> int:
 
 
 class _Walk:
-    def __init__(self, file: BinaryIO, bounds: Bounds) -> None:
+    def __init__(self, file: BinaryIO, bounds: Bounds, wanted: frozenset[int]) -> None:
         self._file = file
         self._size = file.seek(0, 2)
         file.seek(0)
         self._bounds = bounds
         self._until = time.monotonic() + bounds.seconds
         self._window = _Window(lambda: file.read(_WINDOW), self._jump)
+        self._wanted = wanted
+        self._found: list[tuple[int, int, int, bool]] = []  # tag, from, length as stated, implicit?
         self._count = 0
         self._held = 0
         self._has_samples = False
@@ -171,15 +179,26 @@ class _Walk:
         known = syntax.is_transfer_syntax and not syntax.is_private
         if known and syntax.is_deflated:
             self._inflate()
+            self._wanted = frozenset()  # what is behind cannot be read a second time
         self._order = "<" if not known or syntax.is_little_endian else ">"
         top: dict[BaseTag, RawDataElement] = {}
         implicit = self._is_implicit(known and syntax.is_implicit_VR, item=False)
         self._elements(top, implicit)
         header = Dataset(top)  # type: ignore[arg-type]  # pydicom's own readers pass raw elements
         header.file_meta = meta
+        self._add_sequences(header)
         if _BITS_ALLOCATED in top and not self._has_samples and not _is_private(header):
             raise _CutShort  # half an image must not come first: the whole one would be a conflict
         return header
+
+    def _add_sequences(self, header: Dataset) -> None:
+        """Read again what was walked: nesting and length are known to be within bounds."""
+        for tag, start, stated, implicit in self._found:
+            self._file.seek(start)
+            # What cannot be read here says nothing; reading it to a use says what is wrong with it.
+            with suppress(Exception):
+                items = read_sequence(self._file, implicit, self._order == "<", stated, "iso8859")
+                header[tag] = DataElement(tag, "SQ", items)
 
     def _meta(self) -> FileMetaDataset:
         """File Meta Information (PS3.10 7.1), explicit VR little endian."""
@@ -298,7 +317,10 @@ class _Walk:
                     raise _CutShort
                 top[BaseTag(tag)] = self._raw(tag, vr, length, implicit=not vr)
             else:
+                start = window.position
                 self._pass_over(tag, vr, length, implicit)
+                if tag in self._wanted and window.position - start <= self._bounds.held_sequence:
+                    self._found.append((tag, start, length, implicit or not vr))
         if not behind_pixels and window.bytes[window.at :].strip(b"\0"):
             raise _CutShort
 

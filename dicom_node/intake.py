@@ -16,7 +16,7 @@ from . import log
 from .compare import compare
 from .config import IntakeRules
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
-from .facts import facts_of
+from .facts import SEQUENCES, facts_of
 from .header import Bounds, read_header, text_of
 from .spool import Arriving, Spool
 from .store import Compared, Outcome, Receipt, Received, Store, Uncompared
@@ -84,7 +84,7 @@ class Intake:
 
     def _accept(self, arrived: Arriving, incoming: Incoming, source: str) -> Receipt:
         try:
-            header = read_header(arrived.file, self._bounds)
+            header = read_header(arrived.file, self._bounds, SEQUENCES)
             _agree(header, incoming)
             received = _received(header, arrived, source)
         except PermanentError as problem:

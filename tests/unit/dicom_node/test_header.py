@@ -255,3 +255,25 @@ def test_class_10_a_value_of_no_known_kind_is_refused_in_words() -> None:
 def test_padding_behind_the_pixels_is_no_harm() -> None:
     for padding in (b"\0", bytes(3000), element(0xFFFC, 0xFFFC, b"OB", b"")[:7], b"\xff" * 50):
         assert read_header(as_file(mr_slice()) + padding).Rows == 64
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("undefined", [True, False])
+def test_a_sequence_that_is_asked_for_is_held_as_pydicom_reads_it(syntax, undefined):
+    code, mapping = Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator = "mmol/L", "UCUM"
+    mapping.MeasurementUnitsCodeSequence = Sequence([code])
+    ds = mr_slice(1)
+    ds.RealWorldValueMappingSequence = Sequence([mapping])
+    ds["RealWorldValueMappingSequence"].is_undefined_length = undefined
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        ds["PixelData"].VR = "OW"
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    tag = ds["RealWorldValueMappingSequence"].tag
+    header = read_header(buffer.getvalue(), sequences={int(tag)})
+    assert header.RealWorldValueMappingSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "mmol/L"
+    assert "RealWorldValueMappingSequence" not in read_header(buffer.getvalue())
+    small = Bounds(held_sequence=16)
+    assert "RealWorldValueMappingSequence" not in read_header(buffer.getvalue(), small, {int(tag)})

@@ -10,4 +10,9 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports
-exec pytest "$@"
+if [ $# -gt 0 ]; then
+    exec pytest "$@"
+fi
+# Files side by side, for most of them wait for peers; what is timed runs by itself.
+pytest -n 2 --dist loadfile --ignore tests/benchmarks --durations 25
+exec pytest tests/benchmarks

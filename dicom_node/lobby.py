@@ -77,6 +77,7 @@ class _Guest:
     deadline: float
     shaking: bool = False  # in the TLS handshake
     leaving: bool = False
+    unheard: int = 0  # bytes that came after we had said goodbye
     events: int = selectors.EVENT_READ
     buffer: bytearray = field(default_factory=bytearray)
 
@@ -202,7 +203,9 @@ class Lobby:
     def _serve(self, guest: _Guest) -> None:
         """As far as it goes without waiting. Raises BlockingIOError or an SSL want where it must wait."""
         if guest.leaving:
-            if not guest.peer.recv(4096):
+            piece = guest.peer.recv(65536)
+            guest.unheard += len(piece)
+            if not piece or guest.unheard > LONGEST_REQUEST:
                 self._close(guest)
             return
         if self._tls is not None and not isinstance(guest.peer, ssl.SSLSocket) and not self._secure(guest):

@@ -47,7 +47,7 @@ class Office:
             f"{study}.9", "1.2.840.10008.5.1.4.1.1.4", f"{study}.8", study, "1.2.840.10008.1.2.1", "", "",
             f"P{number}", "", f"in/{number}", "0" * 64, 1, "test",
         )  # fmt: skip
-        self.store.record(received, lambda *_: False, lambda *_: False)
+        self.store.record(received)
         (key,) = (r.key for r in self.store.revisions_in(State.RECEIVING))
         self.store.complete(key, "test")
         self.store.start(key)

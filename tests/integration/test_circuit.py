@@ -225,7 +225,7 @@ def test_the_command_line_holds_and_releases(tmp_path):
     assert cli("hold", delivery, "--reason", "look first").returncode == 0
     shown = cli("status").stdout
     assert "destination PACS: held since" in shown
-    assert "HELD, 0 taken: look first" in shown
+    assert "HELD, 0 taken: held by a person: look first" in shown
     assert cli("release", delivery, "--reason", "looked").returncode == 0
     assert office.delivery().state is DeliveryState.PENDING
     assert office.store.deliveries_due() == []

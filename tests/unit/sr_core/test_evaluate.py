@@ -170,7 +170,7 @@ def test_some_heads_of_a_pool_may_be_chosen_by_name():
     found = replace(
         read(ROOT / CONFIGS / "regimes.toml"), part="test", pool=str(ROOT / CONFIGS / "pool.toml")
     )
-    assert Counter(s.source for s in subjects(found)) == {"internal": 4, "external": 5}
+    assert Counter(s.source for s in subjects(found)) == {"internal": 4, "external": 3}
     with pytest.raises(ValueError, match="has no nobody; it has seg_17_noface"):
         subjects(replace(found, heads=("nobody",)))
 

@@ -8,7 +8,7 @@ import pytest
 
 from sr_core.evaluate import paper
 from sr_core.evaluate.score import Score
-from sr_core.evaluate.targets import CLINICAL, Target, targets
+from sr_core.evaluate.targets import CLINICAL, PLAIN, Target, targets
 from tests.unit.sr_core.scored import NAN, score
 
 SUBJECTS = "abcdefg"
@@ -39,9 +39,12 @@ def test_what_was_not_run_is_neither_reached_nor_missed():
     ("gains", "reached", "short"), [([3.0, 4.5], True, ""), ([3.0, 3.5], False, "0.25 dB")]
 )
 def test_a_mean_gain_is_reached_or_missed_by_so_much(gains, reached, short):
-    found = one(targets({"table2": with_gain("unet", gains)}), "U-Net, one input")
+    nodes = [score("bicubic", {"psnr_full": 20.5}, subject) for subject in SUBJECTS]
+    scores = [*with_gain("unet", gains, PLAIN), *nodes]
+    found = one(targets({"table2": scores}), "U-Net, one input, as shipped")
     assert (found.reached, found.short) == (reached, short)
-    assert f"{sum(gains) / 2:+.2f} dB [" in found.found
+    assert found.found.startswith(f"{sum(gains) / 2:+.2f} dB [")
+    assert f"over the node's bicubic, cut to the brain: {sum(gains) / 2 - 0.5:+.2f} dB [" in found.found
 
 
 def test_everywhere_means_the_interval_in_each_cell_and_the_worst_case_is_named():
@@ -145,5 +148,11 @@ def test_the_papers_gains_are_those_that_are_quoted():
 
 
 def test_scores_without_a_figure_do_not_count():
-    scores = [*with_gain("unet", [4.0]), score("unet", {"psnr_full": NAN}, "b"), score("bicubic", {}, "b")]
-    assert one(targets({"table2": scores}), "U-Net, one input").found.startswith("+4.00 dB")
+    scores = [
+        *with_gain("unet", [4.0], PLAIN),
+        score("bicubic", {"psnr_full": 20.5}),
+        score("unet", {"psnr_full": NAN}, "b"),
+        score(PLAIN, {}, "b"),
+    ]
+    found = one(targets({"table2": scores}), "U-Net, one input, as shipped").found
+    assert found.startswith("+4.00 dB")

@@ -162,8 +162,10 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 def _require_port(host: str, port: int) -> None:
     """Raises BadConfiguration now rather than a listener that dies again and again."""
     try:
-        with socket.create_server((host, port), reuse_port=False):
-            pass
+        # Bound, never listening: a peer that calls at this moment is refused, not cut.
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
     except OSError as e:
         raise BadConfiguration(f"cannot listen on {host}:{port}: {e.strerror}") from e
 

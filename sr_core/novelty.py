@@ -47,6 +47,10 @@ WORDS: Mapping[str, str] = {
     "rejected": "too many voxels failed quality control",
 }
 
+# Turned maps must fit better, and clearly: that they fit worse is not asked, for a head may be symmetric.
+TURNS = ("left_right", "head_foot", "front_back", "turned", "transposed")
+BETTER = 0.1  # of what varies
+
 _LEVELS = 256  # of anatomy's intensities
 _KNOTS = (0.01, 0.1, 0.3, 0.5, 0.75, 0.97)  # quantiles at the tips of soft classes, as in registration
 _FEW = 200  # voxels, or a study is too small to be judged

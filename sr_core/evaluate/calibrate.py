@@ -290,9 +290,12 @@ def fit_novelty(plan: Plan, processes: int) -> dict[str, Any]:
 
 
 def usual_of(clean: Sequence[Mapping[str, float]]) -> novelty.Reference:
-    """What clean studies show: medians, and how far above them their 95th percentile lies."""
-    usual = {}
-    for name in novelty.WORDS:
+    """What clean studies show: medians, and how far above them their 95th percentile lies.
+
+    Turned maps count from where they fit as well as the maps themselves.
+    """
+    usual = {name: novelty.Usual(0.0, novelty.BETTER) for name in novelty.TURNS}
+    for name in (n for n in novelty.WORDS if n not in novelty.TURNS):
         values = [c[name] for c in clean if name in c]
         if values:
             median, high = np.quantile(values, (0.5, 0.95))

@@ -12,7 +12,7 @@ import sr_core
 from sr_core import Contrast, Metabolite
 from sr_core.evaluate.broken import BREAKAGES, broken
 from sr_core.evaluate.calibrate import told_apart, usual_of
-from sr_core.novelty import FILE, WORDS, BadReference, Reference, Usual, read_reference
+from sr_core.novelty import BETTER, FILE, TURNS, WORDS, BadReference, Reference, Usual, read_reference
 from sr_core.simulate import Options, from_labels, simulate
 from tests.unit.sr_core.heads import head
 from tests.unit.sr_core.phantoms import brain_study
@@ -90,7 +90,20 @@ def test_the_strongest_sign_decides_and_gives_its_words():
 
 def test_what_is_usual_is_learned_from_clean_studies_alone():
     reference = usual_of([{"rim": float(v)} for v in np.linspace(-1, 1, 101)])
-    assert reference.usual == {"rim": Usual(pytest.approx(0.0, abs=1e-9), pytest.approx(0.9))}
+    assert {n: u for n, u in reference.usual.items() if n not in TURNS} == {
+        "rim": Usual(pytest.approx(0.0, abs=1e-9), pytest.approx(0.9))
+    }
+
+
+def test_a_symmetric_head_is_not_taken_for_one_the_wrong_way_round():
+    """Left and right exchanged fit as well as they lie: no reason to doubt them."""
+    shipped = read_reference(WEIGHTS)
+    for name in TURNS:
+        assert shipped.usual[name] == Usual(0.0, BETTER)
+    found = shipped.judge({"left_right": 0.02})
+    assert found is not None and not found.is_unlike
+    found = shipped.judge({"left_right": 0.6})
+    assert found is not None and found.is_unlike
 
 
 def test_studies_told_apart_have_an_auc_of_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ _MARGIN = 8
 CONTRASTS = (Contrast.T1, Contrast.FLAIR)
 _OTHERS = ((1, 2), (0, 2), (0, 1))  # the axes to look across, for each axis
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # TOML takes other keys in quotes only
 _REQUIRED = ("architecture", "training", "figures", "intended_use", "limits", "sha256")
 
 
@@ -176,14 +178,18 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
     text = ""
     for key, value in table.items():
         if not _is_table(value) and not _are_tables(value):
-            text += f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+            text += f"{_named(key)} = {json.dumps(value, ensure_ascii=False)}\n"
     for key, value in table.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{_named(key)}"
         if _is_table(value):
             text += f"\n[{name}]\n{to_toml(value, f'{name}.')}"
         elif _are_tables(value):
             text += "".join(f"\n[[{name}]]\n{to_toml(v, f'{name}.')}" for v in value)
     return text
+
+
+def _named(key: str) -> str:
+    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
 def _is_table(value: object) -> bool:

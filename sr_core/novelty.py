@@ -26,7 +26,6 @@ from .grid import Grid
 from .kspace import Part
 from .maps import Acquisition, Mask, Novelty, Volume
 from .metabolites import BY_ABSOLUTE_CRLB, NEAR_LIPID
-from .nlm import bounding_box
 from .prepare import Prepared
 
 FILE = "novelty.toml"
@@ -225,7 +224,8 @@ def _explanation(images: Sequence[Volume], inside: Mask, acquisition: Acquisitio
 
 def _turns(brain: Mask) -> dict[str, Callable[[Volume], Volume]]:
     """By name, the ways in which maps may lie wrongly, about the middle of the brain's box."""
-    middle = [(b.start + b.stop - 1) / 2 for b in bounding_box(brain)]
+    part = Part.around(brain)
+    middle = [(a + b - 1) / 2 for a, b in zip(part.start, part.stop, strict=True)]
 
     def flipped(v: Volume, *axes: int) -> Volume:
         for axis in axes:

@@ -19,7 +19,7 @@ from dicom_node import log
 from dicom_node.config import IdentifyRules, NodeRules, PacsRules
 from dicom_node.errors import NodeError
 from dicom_node.evidence import Count, Counts
-from dicom_node.identify import contrast_by_name
+from dicom_node.identify import contrast_by_name, ours
 from dicom_node.series import text_of, value_of
 from dicom_node.store import Patient, Revision, Store
 
@@ -102,7 +102,7 @@ class PacsArchive:
     def _counted(self, study: str) -> Iterator[tuple[str, str, str, int]]:
         for s in self._pacs.series(study):
             uid, number = text_of(s, "SeriesInstanceUID"), value_of(s, "NumberOfSeriesRelatedInstances")
-            if uid and not _is_ours(s, self._identify):
+            if uid and ours(s, self._identify) is None:
                 yield study, uid, text_of(s, "Modality"), int(number or 0)
 
     # Anatomy that did not come
@@ -210,13 +210,6 @@ def _is_of(study: Dataset, patient: Patient) -> bool:
     """The same Patient ID, and no other issuer; a name proves nothing."""
     issuers = {text_of(study, "IssuerOfPatientID"), patient.issuer} - {""}
     return text_of(study, "PatientID") == patient.patient_id and len(issuers) < 2
-
-
-def _is_ours(series: Dataset, rules: IdentifyRules) -> bool:
-    number = text_of(series, "SeriesNumber")
-    by_name = text_of(series, "SeriesDescription").startswith(rules.our_models)
-    by_model = text_of(series, "ManufacturerModelName") in rules.our_models
-    return by_model or (by_name and number.isdigit() and int(number) >= rules.base_series)
 
 
 def _date(text: str) -> datetime | None:

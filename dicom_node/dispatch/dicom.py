@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydicom
@@ -20,12 +20,11 @@ from dicom_node.config import DicomDestination, NodeRules
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused
 from dicom_node.store import Sendable
 
+from .answers import Answers, Took
 from .refusals import ObjectsRefused, Refusal
-from .statuses import Verdict, in_words, verdict
+from .statuses import in_words
 
 _LOG = log.get("dispatch")
-
-Took = Callable[[Sendable, str], None]
 
 
 def echo(destination: DicomDestination, node: NodeRules) -> None:
@@ -64,32 +63,18 @@ def _store(
     ae = requestor(node)
     for sop_class, syntax in sorted({(f.sop_class_uid, _syntax(root / f.path)) for f in files}):
         ae.add_requested_context(sop_class, syntax)
-    refusals: list[Refusal] = []
-    later: list[Refusal] = []
+    answers = Answers(destination.name, taken)
     with associate(ae, destination, destination.name) as association:
         accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
         for f in files:
             if (f.sop_class_uid, _syntax(root / f.path)) not in accepted:
-                refusals.append(_class_refused(f))
+                answers.refused(_class_refused(f))
                 continue
             status = _store_one(association, destination, root / f.path)
-            match verdict(status):
-                case Verdict.TAKEN:
-                    if status:
-                        _LOG.info(
-                            "object.noted", destination=destination.name, uid=f.sop_uid, said=in_words(status)
-                        )
-                    taken(f, f"{status:04X}")
-                case Verdict.LATER:
-                    later.append(Refusal(f, status, in_words(status)))
-                    if 0xA700 <= status <= 0xA7FF:
-                        break  # it is full: the rest would only press on
-                case Verdict.NEVER:
-                    refusals.append(Refusal(f, status, f"it answered {in_words(status)}"))
-    if later:
-        raise PeerBusy(f"{destination.name} put off {len(later)} objects, first {later[0]}")
-    if refusals:
-        raise ObjectsRefused(destination.name, refusals)
+            answers.heard(f, status)
+            if 0xA700 <= status <= 0xA7FF:
+                break  # it is full: the rest would only press on
+    answers.conclude()
 
 
 def _store_one(association: Association, destination: DicomDestination, path: Path) -> int:

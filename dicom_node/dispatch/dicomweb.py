@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from dicom_node.config import DicomWebDestination, NodeRules
 from dicom_node.errors import BadConfiguration, PeerBusy, PeerUnreachable, Refused
 from dicom_node.store import Sendable
 
+from .answers import Answers, Took
 from .dicom import series_of
-from .refusals import ObjectsRefused, Refusal
-from .statuses import DUPLICATE, Verdict, in_words, verdict
+from .statuses import DUPLICATE
 
 _LOG = log.get("dispatch")
 
@@ -37,8 +37,6 @@ _PAGE = 1000
 _REFERENCED, _FAILED = "00081199", "00081198"
 _SOP_UID, _REASON, _WARNING = "00081155", "00081197", "00081196"
 
-Took = Callable[[Sendable, str], None]
-
 
 def store(
     destination: DicomWebDestination,
@@ -52,27 +50,13 @@ def store(
     Raises PeerUnreachable or PeerBusy if the rest may go later, else ObjectsRefused or Refused.
     """
     server = _Server(destination, node)
-    refusals: list[Refusal] = []
-    later: list[Refusal] = []
+    answers = Answers(destination.name, taken)
     for batch in _batches(files, root):
-        answers = _statuses(server.stow([root / f.path for f in batch]), batch, destination.name)
+        statuses = _statuses(server.stow([root / f.path for f in batch]), batch, destination.name)
         for f in batch:
-            status = answers[f.sop_uid]
-            match verdict(status):
-                case Verdict.TAKEN:
-                    if status:
-                        _LOG.info(
-                            "object.noted", destination=destination.name, uid=f.sop_uid, said=in_words(status)
-                        )
-                    taken(f, f"{status:04X}")
-                case Verdict.LATER:
-                    later.append(Refusal(f, status, in_words(status)))
-                case Verdict.NEVER:
-                    refusals.append(Refusal(f, status, f"it answered {in_words(status)}"))
-        if later:
-            raise PeerBusy(f"{destination.name} put off {len(later)} objects, first {later[0]}")
-    if refusals:
-        raise ObjectsRefused(destination.name, refusals)
+            answers.heard(f, statuses[f.sop_uid])
+        answers.require_none_put_off()
+    answers.conclude()
 
 
 def shown(

@@ -17,8 +17,9 @@ from . import refuse
 from .anatomy import Anatomy, anatomy, contrast_by_name, voxel_mm
 from .choose import Candidate, choose
 from .labels import Piece, Quantity, pieces, quantities
+from .refuse import ours
 
-__all__ = ["IdentifiedSeries", "Part", "Role", "contrast_by_name", "identify"]
+__all__ = ["IdentifiedSeries", "Part", "Role", "contrast_by_name", "identify", "ours"]
 
 _FINEST_MAP_MM = 1.9  # 2 mm and what headers round it to; finer "maps" were resampled to anatomy
 

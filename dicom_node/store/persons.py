@@ -50,15 +50,13 @@ class PersonStore(RevisionStore):
             self._advance(tx, key, Event.IGNORED, because)
             return key
 
-    @staticmethod
-    def _newest(tx: Connection, study_or_case: str) -> tuple[CaseKey, State]:
-        s, r = t.studies.c, t.revisions.c
-        case = tx.execute(select(s.case_id).where(s.study_uid == study_or_case)).scalar() or study_or_case
+    def _newest(self, tx: Connection, study_or_case: str) -> tuple[CaseKey, State]:
+        r, case = t.revisions.c, self._case_named(tx, study_or_case)
         number = tx.execute(select(func.max(r.revision)).where(r.case_id == case)).scalar()
         if number is None:
             raise UnsuitableInput(f"no study or case {study_or_case} is known here (see: mrsi-node status)")
         state = tx.execute(select(r.state).where(r.case_id == case, r.revision == number)).scalar_one()
-        return CaseKey(str(case), int(number)), State(state)
+        return CaseKey(case, int(number)), State(state)
 
     @staticmethod
     def _allow(state: State, event: Event, verb: str, when: str) -> None:

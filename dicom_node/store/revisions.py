@@ -94,11 +94,17 @@ class RevisionStore(InstanceStore):
 
     def case_of(self, study_or_case: str) -> str | None:
         """The case that a study belongs to, or that is called so itself; None if there is none."""
-        s, c = t.studies.c, t.cases.c
         with self._read() as tx:
-            of_study = tx.execute(select(s.case_id).where(s.study_uid == study_or_case)).scalar()
-            found = of_study or tx.execute(select(c.case_id).where(c.case_id == study_or_case)).scalar()
-            return None if found is None else str(found)
+            case = self._case_named(tx, study_or_case)
+            known = select(t.cases.c.case_id).where(t.cases.c.case_id == case)
+            return case if tx.execute(known).first() is not None else None
+
+    @staticmethod
+    def _case_named(tx: Connection, study_or_case: str) -> str:
+        """The case that a study belongs to; what is no study here is taken for a case's own name."""
+        s = t.studies.c
+        found = tx.execute(select(s.case_id).where(s.study_uid == study_or_case)).scalar()
+        return str(found or study_or_case)
 
     def studies_of(self, case: str) -> list[str]:
         """Study Instance UIDs of a case."""
@@ -321,18 +327,16 @@ class RevisionStore(InstanceStore):
         Raises UnsuitableInput if the study is not known.
         """
         with self._read() as tx:
-            case = tx.execute(
-                select(t.studies.c.case_id).where(t.studies.c.study_uid == study_or_case)
-            ).scalar()
+            case = self._case_named(tx, study_or_case)
             found = tx.execute(
                 select(func.max(t.revisions.c.revision)).where(
-                    t.revisions.c.case_id == (case or study_or_case),
+                    t.revisions.c.case_id == case,
                     t.revisions.c.state != State.RECEIVING,
                 )
             ).scalar()
         if found is None:
             raise UnsuitableInput(f"no study or case {study_or_case} is known here (see: mrsi-node status)")
-        return CaseKey(str(case or study_or_case), int(found))
+        return CaseKey(case, int(found))
 
     def report_of(self, key: CaseKey) -> str | None:
         """Path of the revision's report.json in the spool, if it has one."""

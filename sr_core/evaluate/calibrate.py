@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import multiprocessing
-import re
 import shlex
 import sys
 import tomllib
@@ -33,18 +32,17 @@ from sr_core.model import source_commit, to_toml
 from sr_core.ready import make_ready
 from sr_core.resolve import SHIPPED
 from sr_core.settings import Settings
-from sr_core.simulate import LesionPlan, Options, SimulatedStudy, read_labels, simulate
+from sr_core.simulate import SimulatedStudy, read_labels, simulate
 from sr_core.uncertainty import ANY, FACTOR, SIGNS, Calibration, Fitted, Signs, Values
 
 from .broken import BREAKAGES, broken
-from .protocol import HEALTHY
+from .protocol import Condition, options_of
 from .quantile import Sample, as_table, coverage, fit, scaled
 from .score import tumour_zone
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 CLEAN = "clean"
 WITHOUT = "without anatomy"
 _VOXELS = 3000  # of each map's brain; of its tumour zone half as many
@@ -53,26 +51,6 @@ _MARGIN = 1.25
 _LEAST_SPREAD = 0.02
 # Keeps signs, judges nothing.
 _NEUTRAL = novelty.Reference({name: novelty.Usual(0.0, 1.0) for name in novelty.WORDS}, np.inf, {})
-
-
-@dataclass(frozen=True)
-class Condition:
-    """How a study is simulated: regime or "healthy"; ``snr`` None: ``noise`` times the usual noise."""
-
-    regime: str = "match"
-    noise: float = 1.0
-    snr: float | None = None
-
-    def options(self) -> Options:
-        healthy, exact = self.regime == HEALTHY, self.noise == 0 and self.snr is None
-        return Options(
-            regime="match" if healthy else self.regime,  # type: ignore[arg-type]
-            noise=self.noise,
-            snr=self.snr,
-            lesion=None if healthy else LesionPlan(),
-            artefacts=not exact,
-            masked=not exact,
-        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,7 @@ class Study:
     def simulated(self) -> SimulatedStudy:
         """Of another head of the same kind if ``warped``."""
         warp = np.random.default_rng(self.seed) if self.warped else None
-        return simulate(read_labels(self.path, warp), self.seed, self.condition.options())
+        return simulate(read_labels(self.path, warp), self.seed, options_of(self.condition))
 
 
 def read(path: Path) -> Plan:
@@ -345,14 +323,6 @@ def check(plan: Plan, part: str, weights: Path, processes: int, what: Sequence[s
     return out
 
 
-def _quoted(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys that TOML takes only in quotes, in quotes."""
-    return {
-        key if _BARE.fullmatch(key) else f'"{key}"': _quoted(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-    }
-
-
 def main() -> None:
     """Parse arguments, calibrate or check, print what was found."""
     parser = argparse.ArgumentParser(prog="python -m sr_core.evaluate.calibrate", description=__doc__)
@@ -369,7 +339,7 @@ def main() -> None:
     what = [chosen.what] if chosen.what else ["uncertainty", "novelty"]
     if chosen.check:
         found = check(plan, chosen.check, chosen.weights, chosen.jobs, what)
-        print(to_toml(_quoted(found)))  # noqa: T201
+        print(to_toml(found))  # noqa: T201
         return
     provenance = {
         "command": "python -m sr_core.evaluate.calibrate " + shlex.join(sys.argv[1:]),
@@ -386,7 +356,7 @@ def main() -> None:
         )
         path = chosen.weights / (uncertainty.FILE if name == "uncertainty" else novelty.FILE)
         part = path.with_suffix(".part")
-        part.write_text(to_toml(_quoted(provenance | table)))
+        part.write_text(to_toml(provenance | table))
         part.replace(path)
         print(path.read_text())  # noqa: T201
 

@@ -48,9 +48,9 @@ class Condition:
     """
 
     regime: str
-    noise: float
-    snr: float | None
-    draw: int
+    noise: float = 1.0
+    snr: float | None = None
+    draw: int = 0
 
     @property
     def group(self) -> tuple[str, float, float | None]:
@@ -140,18 +140,31 @@ class Protocol:
 
     def options(self, condition: Condition, tau: float = 0.5) -> Options:
         """How ``condition`` is simulated; ``tau`` is the paper's model's."""
-        healthy = condition.regime == HEALTHY
-        return Options(
-            regime="match" if healthy else condition.regime,  # type: ignore[arg-type]
-            noise=condition.noise,
-            lesion=None if healthy else LesionPlan(),
-            artefacts=self.artefacts and condition.noisy,
-            snr=condition.snr,
-            psf=self.psf,
-            masked=self.masked and condition.noisy,
+        return options_of(
+            condition,
             metabolites=self.model,
             tau=tau,
+            artefacts=self.artefacts,
+            psf=self.psf,
+            masked=self.masked,
         )
+
+
+def options_of(condition: Condition, **also: Any) -> Options:
+    """How ``condition`` is simulated; ``also`` are further ``simulate.Options``.
+
+    Exact maps have no artefacts and are of the whole field of view, whatever ``also`` says.
+    """
+    healthy = condition.regime == HEALTHY
+    return Options(
+        regime="match" if healthy else condition.regime,  # type: ignore[arg-type]
+        noise=condition.noise,
+        snr=condition.snr,
+        lesion=None if healthy else LesionPlan(),
+        artefacts=also.pop("artefacts", True) and condition.noisy,
+        masked=also.pop("masked", True) and condition.noisy,
+        **also,
+    )
 
 
 def overridden(settings: T, table: Mapping[str, Any]) -> T:

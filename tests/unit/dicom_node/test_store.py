@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
@@ -25,8 +26,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'node.sqlite'}", clock)
+def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    store = Store(database_url, clock)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'embedded.sqlite'}")
     migrate(store)
     return store
 
@@ -97,27 +106,27 @@ def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
     assert not is_current(Store(f"sqlite:///{tmp_path / 'empty.sqlite'}"))
 
 
-def test_a_commit_survives_a_power_cut(store: Store) -> None:
+def test_a_commit_survives_a_power_cut(embedded: Store) -> None:
     """WAL with synchronous=FULL: Success is a promise."""
-    with store.engine.connect() as connection:
+    with embedded.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
 
-def test_a_full_disk_under_the_database_is_out_of_space(store: Store) -> None:
-    with store.engine.connect() as connection:
+def test_a_full_disk_under_the_database_is_out_of_space(embedded: Store) -> None:
+    with embedded.engine.connect() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
         connection.execute(text(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(OutOfSpace):  # the pool hands out the same connection
         for _ in range(500):
-            receive(store, path="x" * 4000)
+            receive(embedded, path="x" * 4000)
 
 
 def test_an_error_message_of_the_database_does_not_name_the_patient(store: Store) -> None:
     with store.engine.begin() as tx:
         tx.execute(text("DROP TABLE instances"))
-    with pytest.raises(OperationalError) as caught:
+    with pytest.raises(DBAPIError) as caught:
         receive(store, patient_id="DOE")
     assert "DOE" not in str(caught.value)
 

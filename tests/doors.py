@@ -34,7 +34,7 @@ class Clock:
 def open_intake(
     folder: Path, low_water_mb: int = 0, clock: Clock | None = None, database: str = ""
 ) -> Intake:
-    """An intake with its own spool and migrated store under ``folder``; SQLite unless ``database`` is a URL."""
+    """An intake with its own spool and migrated store under ``folder``, or in ``database`` (a URL)."""
     store = Store(database or f"sqlite:///{folder / 'node.sqlite'}", *([clock] if clock else []))
     migrate(store)
     return Intake(Spool(folder / "spool", low_water_mb), store)

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from dicom_node.demo import free_port
 from dicom_node.store import Store, migrate
@@ -43,7 +43,7 @@ class Postgres:
         options = f"-p {self.port} -k {self.folder} -c fsync=off -c max_connections=200"
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", data, "-o", options, "-l", log, "-w", "-t", "120", "start")
-        self._admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        self._admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def url(self, database: str) -> str:
         """As ``[storage] database`` names it."""

@@ -13,7 +13,7 @@ from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.errors import OutOfSpace
+from dicom_node.errors import DatabaseAway, OutOfSpace
 from dicom_node.study import CaseKey, Event, State, after
 
 from . import tables as t
@@ -48,17 +48,12 @@ class Database:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        try:
-            with self.engine.begin() as tx:
-                yield tx
-        except OperationalError as e:
-            if _is_full(e):
-                raise OutOfSpace("the disk under the database is full") from e
-            raise
+        with _in_words(), self.engine.begin() as tx:
+            yield tx
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(**self._reading) as tx:
+        with _in_words(), self.engine.connect().execution_options(**self._reading) as tx:
             yield tx
 
     def _advance(self, tx: Connection, key: CaseKey, event: Event, reason: str, **also: Any) -> State:
@@ -98,11 +93,34 @@ class Database:
         )
 
 
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What may pass by itself is a TemporaryError; whatever else the database says, is not."""
+    try:
+        yield
+    except OperationalError as e:
+        if _is_full(e):
+            raise OutOfSpace("the disk under the database is full") from e
+        if _is_away(e):
+            raise DatabaseAway("the database does not answer") from e
+        raise
+
+
 def _is_full(error: OperationalError) -> bool:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
     return getattr(cause, "sqlstate", "") == "53100"  # disk_full, PostgreSQL
+
+
+def _is_away(error: OperationalError) -> bool:
+    """PostgreSQL: no connection, one that broke, or classes 08 (connection), 53 (resources), 55 (in use),
+    57 (shut down).
+    """
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return (getattr(cause, "sqlstate", None) or "08")[:2] in ("08", "53", "55", "57")
 
 
 def _engine(url: str) -> Engine:
@@ -131,7 +149,9 @@ def _engine(url: str) -> Engine:
 
 def _shared(url: str) -> Engine:
     """PostgreSQL. A machine that vanishes in mid-write holds the others up for ``_TURN_S`` at the most."""
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": 10})
+    engine = create_engine(
+        url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": 10}
+    )
 
     @event.listens_for(engine, "connect")
     def _impatient(connection: Any, _: object) -> None:

@@ -33,7 +33,8 @@ _LOG = log.get("workflows")
 _RESOLVE, _DELIVER = "resolve", "deliver"
 
 # Workflows written by this version resume those of every version that says the same: raise it only when
-# the order of steps below changes. Rows that wait then get new workflows, and the old ones are left alone.
+# the order of steps below changes. Rows that wait then get new workflows, and the old ones are left alone:
+# all workers of the old version must have been stopped.
 _WORKFLOW_VERSION = "1"
 
 _RECONCILE_S = 1.0

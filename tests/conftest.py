@@ -18,10 +18,22 @@ def postgres() -> Iterator[Postgres]:
     server.stop()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[needs_postgres, pytest.mark.peers])])
+_BOTH = ["sqlite", pytest.param("postgresql", marks=[needs_postgres, pytest.mark.peers])]
+
+
+@pytest.fixture(params=_BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with the node's schema, in SQLite and in PostgreSQL; SQLite's is made by who opens it."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'node.sqlite'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.migrated()
+
+
+@pytest.fixture(params=_BOTH)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without any table, in SQLite and in PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import DatabaseAway, OutOfSpace
 from dicom_node.study import CaseKey, Event, State, after
@@ -22,6 +23,7 @@ Clock = Callable[[], float]
 
 # How long a writer waits for its turn, and how long PostgreSQL lets one sit idle in the middle of it.
 _TURN_S = 60
+_IDLE_S = 20
 
 # PostgreSQL's advisory lock of whoever writes; any number that nothing else in this database uses.
 _WRITERS = 0x6D727369
@@ -98,29 +100,29 @@ def _in_words() -> Iterator[None]:
     """What may pass by itself is a TemporaryError; whatever else the database says, is not."""
     try:
         yield
-    except OperationalError as e:
+    except DBAPIError as e:
         if _is_full(e):
             raise OutOfSpace("the disk under the database is full") from e
-        if _is_away(e):
+        if e.connection_invalidated or _is_away(e):
             raise DatabaseAway("the database does not answer") from e
         raise
 
 
-def _is_full(error: OperationalError) -> bool:
+def _is_full(error: DBAPIError) -> bool:
     cause = error.orig
-    if isinstance(cause, sqlite3.Error):
+    if isinstance(cause, sqlite3.OperationalError):
         return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
     return getattr(cause, "sqlstate", "") == "53100"  # disk_full, PostgreSQL
 
 
-def _is_away(error: OperationalError) -> bool:
-    """PostgreSQL: no connection, one that broke, or classes 08 (connection), 53 (resources), 55 (in use),
-    57 (shut down).
-    """
+def _is_away(error: DBAPIError) -> bool:
+    """PostgreSQL: no connection, or classes 08 (connection), 53 (resources), 55 (in use), 57 (shut down)."""
     cause = error.orig
-    if isinstance(cause, sqlite3.Error):
+    if isinstance(cause, sqlite3.OperationalError):
         return cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-    return (getattr(cause, "sqlstate", None) or "08")[:2] in ("08", "53", "55", "57")
+    if not isinstance(cause, psycopg.OperationalError):
+        return False
+    return (cause.sqlstate or "08")[:2] in ("08", "53", "55", "57")
 
 
 def _engine(url: str) -> Engine:
@@ -148,7 +150,7 @@ def _engine(url: str) -> Engine:
 
 
 def _shared(url: str) -> Engine:
-    """PostgreSQL. A machine that vanishes in mid-write holds the others up for ``_TURN_S`` at the most."""
+    """PostgreSQL. A machine that vanishes in mid-write holds the others up for ``_IDLE_S`` at the most."""
     engine = create_engine(
         url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": 10}
     )
@@ -156,8 +158,8 @@ def _shared(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _impatient(connection: Any, _: object) -> None:
         connection.adapters.register_dumper(str, _WithoutNul)
-        for setting in ("lock_timeout", "idle_in_transaction_session_timeout"):
-            connection.execute(f"SET {setting} = '{_TURN_S}s'")
+        connection.execute(f"SET lock_timeout = '{_TURN_S}s'")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
         connection.commit()
 
     @event.listens_for(engine, "begin")

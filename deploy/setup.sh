@@ -24,12 +24,12 @@ set_up() {
 
 # Install Debian packages if we may and they are missing. What could not be installed is named by the tests.
 set_up_peers() {
-    command -v dcmsend >/dev/null && [ -x /usr/sbin/Orthanc ] && return
+    command -v dcmsend >/dev/null && [ -x /usr/sbin/Orthanc ] && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && return
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "Orthanc or DCMTK is missing and cannot be installed without root: tests that need them are skipped"
+        echo "Orthanc, DCMTK or PostgreSQL is missing and cannot be installed without root: tests that need them are skipped"
         return
     fi
     apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk >/dev/null ||
-        echo "Orthanc or DCMTK could not be installed: tests that need them are skipped"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk postgresql >/dev/null ||
+        echo "Orthanc, DCMTK or PostgreSQL could not be installed: tests that need them are skipped"
 }

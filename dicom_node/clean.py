@@ -7,6 +7,7 @@ import threading
 
 from . import log
 from .config import RetentionRules
+from .errors import DatabaseAway
 from .spool import Spool
 from .store import Store
 from .study import State
@@ -46,4 +47,7 @@ def _remove(store: Store, spool: Spool, case: str, reason: str) -> int:
 def run(store: Store, spool: Spool, rules: RetentionRules, stop: threading.Event) -> None:
     """Sweep every ``rules.sweep_s`` until ``stop`` is set."""
     while not stop.wait(rules.sweep_s):
-        clean_once(store, spool, rules)
+        try:
+            clean_once(store, spool, rules)
+        except DatabaseAway as problem:
+            _LOG.warning("clean.waits", reason=str(problem))

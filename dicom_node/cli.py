@@ -128,15 +128,18 @@ def check_config(
 
 @app.command()
 def migrate(config_file: ConfigFile = None) -> None:
-    """Bring the database to this version's schema.
+    """Bring the database to this version's schema, and the workflow engine's to the engine's.
 
     Example: mrsi-node migrate --config config/node.toml
     """
     from .store import Store
     from .store import migrate as run
+    from .workflows import migrate_engine
 
-    store = Store(_settings(config_file).storage.database_url)
-    run(store)
+    storage = _settings(config_file).storage
+    run(Store(storage.database_url))
+    if storage.engine_database:
+        migrate_engine(storage.engine_url)
     _out.print("the schema is this version's")
 
 

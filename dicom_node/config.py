@@ -332,10 +332,14 @@ class RetentionRules(_Table):
 
 
 class WorkerRules(_Table):
-    """``name`` is unique per worker and stable across restarts; a shared database demands one."""
+    """``name`` is unique per worker and stable across restarts; a shared database demands one.
+
+    ``takeover_s``: a worker that dies for good has its work taken over by another within this time.
+    """
 
     name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
     deliveries_at_once: int = Field(2, ge=1)
+    takeover_s: float = Field(120.0, ge=6)
 
 
 class LogRules(_Table):

@@ -19,6 +19,10 @@ class OutOfSpace(TemporaryError):
     """The spool's file system is full or below its low-water mark."""
 
 
+class DatabaseAway(TemporaryError):
+    """The database does not answer, or others write for too long."""
+
+
 class PeerUnreachable(TemporaryError):
     """No association with the peer: connection refused, timed out, or rejected for now."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from . import log
 from .config import GatherRules, IdentifyRules
+from .errors import DatabaseAway
 from .evidence import STREAMING_S, Counts, Evidence, Here, Needs, Verdict, judge
 from .facts import header_of
 from .identify import Role, identify
 from .store import Revision, Store
-from .study import CaseKey, Event, State
+from .study import CaseKey, Event, IllegalTransition, State
 
 _LOG = log.get("gather")
 
@@ -110,10 +112,14 @@ class Gatherer:
 
     def _complete(self, key: CaseKey, verdict: Verdict) -> bool:
         if verdict.lacking and self._rules.when_incomplete == "hold":
-            self._store.advance(key, Event.HELD, f"held by rule: {verdict.because}")
+            with suppress(IllegalTransition):
+                self._store.advance(key, Event.HELD, f"held by rule: {verdict.because}")
             _LOG.warning("revision.held", case=key.case, revision=key.revision)
             return False
-        self._store.complete(key, verdict.because)
+        try:
+            self._store.complete(key, verdict.because)
+        except IllegalTransition:  # another node on this store saw it at the same moment
+            return False
         _LOG.info("revision.queued", case=key.case, revision=key.revision, lacking=verdict.lacking)
         return True
 
@@ -150,4 +156,7 @@ def run(
     """Gather every ``rules.poll_s`` until ``stop`` is set."""
     gatherer = Gatherer(store, rules, identify_rules, archive)
     while not stop.wait(rules.poll_s):
-        gatherer.once()
+        try:
+            gatherer.once()
+        except DatabaseAway as problem:
+            _LOG.warning("gather.waits", reason=str(problem))

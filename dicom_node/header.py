@@ -141,7 +141,8 @@ def text_of(header: Dataset, keyword: str) -> str:
     """An attribute as text, "" if it is absent or empty. Raises NotDicom if it is not what its VR demands."""
     try:
         element = header.get(_tag_of(keyword))
-        return "" if element is None or element.value is None else str(element.value).strip()
+        value = "" if element is None or element.value is None else str(element.value)
+        return value.replace("\0", "\ufffd").strip()  # a NUL is no character of any VR (PS3.5 6.1)
     except Exception as e:  # of whatever kind pydicom raises over an untrusted value
         raise NotDicom(f"{keyword} cannot be read: ask the sender to export it again") from e
 

@@ -203,6 +203,11 @@ def _uids(header: Dataset) -> dict[str, str]:
     return uids
 
 
+def _if_short(uid: str) -> str:
+    """What is longer than any UID says nothing that could be compared (PS3.5 9.1)."""
+    return uid if len(uid) <= 64 else ""
+
+
 def _received(header: Dataset, arrived: Arriving, source: str) -> Received:
     """What the header says; ``path`` is known once it is kept."""
     uids = _uids(header)
@@ -211,8 +216,8 @@ def _received(header: Dataset, arrived: Arriving, source: str) -> Received:
         sop_class_uid=uids["SOPClassUID"],
         series_uid=uids["SeriesInstanceUID"],
         study_uid=uids["StudyInstanceUID"],
-        transfer_syntax_uid=text_of(header.file_meta, "TransferSyntaxUID"),
-        frame_of_reference_uid=text_of(header, "FrameOfReferenceUID"),
+        transfer_syntax_uid=_if_short(text_of(header.file_meta, "TransferSyntaxUID")),
+        frame_of_reference_uid=_if_short(text_of(header, "FrameOfReferenceUID")),
         accession_number=text_of(header, "AccessionNumber"),
         patient_id=text_of(header, "PatientID"),
         issuer=text_of(header, "IssuerOfPatientID"),

@@ -8,10 +8,11 @@ once, and a retry is a new run.
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
@@ -21,17 +22,19 @@ from . import log
 from .config import Settings
 from .deliver import Courier
 from .errors import BadConfiguration, PermanentError, TemporaryError
+from .heartbeat import Heartbeat
 from .process import Case, identify_case, make_results
 from .spool import Spool, fsync_tree
 from .store import Made, Revision, Store
-from .study import CaseKey, DeliveryState, State
+from .study import CaseKey, DeliveryState, IllegalTransition, State
 
 _LOG = log.get("workflows")
 
 _RESOLVE, _DELIVER = "resolve", "deliver"
 
 # Workflows written by this version resume those of every version that says the same: raise it only when
-# the order of steps below changes.
+# the order of steps below changes. Rows that wait then get new workflows, and the old ones are left alone:
+# all workers of the old version must have been stopped.
 _WORKFLOW_VERSION = "1"
 
 _RECONCILE_S = 1.0
@@ -78,6 +81,8 @@ class Worker:
             _LOG.warning("revision.failed", case=key.case, revision=key.revision, reason=str(problem))
         except _MAY_PASS:
             raise  # the engine tries again: disk full, database busy
+        except IllegalTransition:  # another worker has moved it: this one was taken for dead
+            _LOG.warning("revision.overtaken", case=key.case, revision=key.revision)
         except Exception as bug:  # the worker's one catch-all: a bug fails its study, not the node
             _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
             words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
@@ -150,6 +155,7 @@ def run(worker: Worker, stop: threading.Event) -> None:
     global _worker
     _worker = worker
     rules = worker.settings.worker
+    heartbeat = Heartbeat(worker.store, worker.name, rules.takeover_s, _Engine())
     config: DBOSConfig = {
         "name": "mrsi-sr-node",
         "system_database_url": worker.settings.storage.engine_url,
@@ -161,19 +167,61 @@ def run(worker: Worker, stop: threading.Event) -> None:
     with _alone(worker, stop):
         if stop.is_set():
             return
-        DBOS(config=config)
-        DBOS.launch()
-        DBOS.register_queue(_RESOLVE, worker_concurrency=1, polling_interval_sec=0.5)
-        DBOS.register_queue(_DELIVER, worker_concurrency=rules.deliveries_at_once, polling_interval_sec=0.5)
-        try:
-            while not stop.is_set():
-                try:
-                    reconcile(worker.store)
-                except OperationalError:
-                    _LOG.warning("reconciler.waits", reason="the database does not answer")
-                stop.wait(_RECONCILE_S)
-        finally:
-            DBOS.destroy(workflow_completion_timeout_sec=20)
+        with _beating(heartbeat) as launched:
+            DBOS(config=config)
+            DBOS.launch()
+            DBOS.register_queue(_RESOLVE, worker_concurrency=1, polling_interval_sec=0.5)
+            DBOS.register_queue(
+                _DELIVER, worker_concurrency=rules.deliveries_at_once, polling_interval_sec=0.5
+            )
+            launched.set()
+            try:
+                while not stop.is_set():
+                    try:
+                        reconcile(worker.store)
+                    except (TemporaryError, OperationalError):
+                        _LOG.warning("reconciler.waits", reason="the database does not answer")
+                    stop.wait(_RECONCILE_S)
+            finally:
+                DBOS.destroy(workflow_completion_timeout_sec=20)
+
+
+def migrate_engine(url: str) -> None:
+    """Bring the engine's own database to the engine's schema; makes the database if it may."""
+    DBOS.migrate(url)
+
+
+class _Engine:
+    """What heartbeat asks of the engine."""
+
+    def busy(self) -> set[str]:
+        pending = DBOS.list_workflows(
+            status="PENDING", app_version=_WORKFLOW_VERSION, load_input=False, load_output=False
+        )
+        return {w.executor_id for w in pending if w.executor_id}
+
+    def take_over(self, name: str) -> int:
+        return len(DBOS._recover_pending_workflows([name]))  # public before 3.0; the engine is pinned
+
+
+@contextmanager
+def _beating(heartbeat: Heartbeat) -> Iterator[threading.Event]:
+    """On the books from before the engine is launched until it has drained."""
+    stop, launched = threading.Event(), threading.Event()
+    heartbeat.sign_on()
+    thread = threading.Thread(target=heartbeat.run, args=(stop, launched, _leave), name="heartbeat")
+    thread.start()
+    try:
+        yield launched
+    finally:
+        stop.set()
+        thread.join()
+        heartbeat.sign_off()
+
+
+def _leave() -> None:
+    """At once, with whatever is under way: another worker has it now. Whoever started us starts us again."""
+    os._exit(3)
 
 
 @contextmanager
@@ -205,25 +253,31 @@ def reconcile(store: Store) -> None:
     """
     for revision in store.revisions_in(State.QUEUED, State.RESOLVING):
         key = revision.key
-        workflow_id = f"resolve:{key.case}:{key.revision}:{revision.attempt}"
+        workflow_id = _id("resolve", key.case, key.revision, revision.attempt)
         if not _stranded(workflow_id):
             with SetWorkflowID(workflow_id):
                 DBOS.enqueue_workflow(_RESOLVE, _resolve_study, key.case, key.revision)
             continue
         now = store.revision(key)
         if now.attempt == revision.attempt and now.state in (State.QUEUED, State.RESOLVING):
-            if now.state is State.QUEUED:
-                store.start(key)
-            store.fail(key, _STRANDED)
+            with suppress(IllegalTransition):  # another worker saw it at the same moment
+                if now.state is State.QUEUED:
+                    store.start(key)
+                store.fail(key, _STRANDED)
     for delivery in store.deliveries_due():
-        workflow_id = f"deliver:{delivery.delivery_id}:{delivery.attempt}:{delivery.tries}"
-        if delivery.state is DeliveryState.SENDING:  # the try under way was counted when it began
-            workflow_id = f"deliver:{delivery.delivery_id}:{delivery.attempt}:{delivery.tries - 1}"
+        begun = delivery.state is DeliveryState.SENDING  # the try under way was counted when it began
+        workflow_id = _id("deliver", delivery.delivery_id, delivery.attempt, delivery.tries - begun)
         if not _stranded(workflow_id):
             with SetWorkflowID(workflow_id):
                 DBOS.enqueue_workflow(_DELIVER, _deliver, delivery.delivery_id)
         elif store.delivery(delivery.delivery_id) == delivery:
             store.give_up(delivery, _STRANDED)
+
+
+def _id(*parts: object) -> str:
+    """A workflow's id; another version's ids are others, so that it takes up what waits."""
+    version = () if _WORKFLOW_VERSION == "1" else (f"v{_WORKFLOW_VERSION}",)
+    return ":".join(map(str, (*parts, *version)))
 
 
 def _stranded(workflow_id: str) -> bool:

@@ -31,9 +31,11 @@ class Clock:
         return self.now
 
 
-def open_intake(folder: Path, low_water_mb: int = 0, clock: Clock | None = None) -> Intake:
-    """An intake with its own spool and migrated SQLite store under ``folder``."""
-    store = Store(f"sqlite:///{folder / 'node.sqlite'}", *([clock] if clock else []))
+def open_intake(
+    folder: Path, low_water_mb: int = 0, clock: Clock | None = None, database: str = ""
+) -> Intake:
+    """An intake with its own spool and migrated store under ``folder``, or in ``database`` (a URL)."""
+    store = Store(database or f"sqlite:///{folder / 'node.sqlite'}", *([clock] if clock else []))
     migrate(store)
     return Intake(Spool(folder / "spool", low_water_mb), store)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dicom_node import config
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
 from dicom_node.store import Store
 
@@ -35,8 +36,16 @@ class Node:
     """``mrsi-node serve`` on its own port and folder. ``method`` bicubic keeps the path quick."""
 
     def __init__(
-        self, folder: Path, destinations: str = "", method: str = "bicubic", quiet_period_s: float = 1.0
+        self,
+        folder: Path,
+        destinations: str = "",
+        method: str = "bicubic",
+        quiet_period_s: float = 1.0,
+        storage: str = "",
+        worker: str = "worker-under-test",
+        takeover_s: float = 120.0,
     ) -> None:
+        """``storage``: lines under [storage] instead of a folder and databases of the node's own."""
         self.folder = folder
         self.port = free_port()
         self.inbox = folder / "inbox"
@@ -46,7 +55,7 @@ class Node:
 [node]
 port = {self.port}
 [storage]
-folder = "{folder / "data"}"
+{storage or f'folder = "{folder / "data"}"'}
 low_water_mb = 10
 [watch]
 folder = "{self.inbox}"
@@ -59,15 +68,17 @@ longest_wait_s = 10.0
 [resolve]
 method = "{method}"
 [worker]
-name = "worker-under-test"
+name = "{worker}"
+takeover_s = {takeover_s}
 {destinations}
 """)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Node:
+    def start(self, program: Sequence[str] = ("-m", "dicom_node.cli")) -> Node:
+        """``program``: what Python runs instead of this version's command line."""
         with (self.folder / "node.log").open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node.cli", "serve", "--config", str(self.toml)], stderr=log
+                [sys.executable, *program, "serve", "--config", str(self.toml)], stderr=log
             )
         wait_for_port(self.port, self._process)
         return self
@@ -127,7 +138,7 @@ name = "worker-under-test"
 
         A second look would come later, when a quick retry may already have moved the delivery on.
         """
-        store = Store(f"sqlite:///{self.folder / 'data' / 'node.sqlite'}")
+        store = Store(config.load(self.toml).storage.database_url)
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             status = store.status()
@@ -148,6 +159,43 @@ name = "worker-under-test"
             return len(newest) >= cases and all(s in states for s in newest)
 
         return self.wait_for(all_there, limit_s)
+
+
+class Worker:
+    """``mrsi-node work`` on a node's configuration, as one more machine would run it; nobody restarts it."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.name = name
+        self._log = node.folder / f"{name}.log"
+        command = [sys.executable, "-m", "dicom_node.cli", "work", "--config", str(node.toml), "--name", name]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, stderr=log)
+
+    def kill(self) -> None:
+        """kill -9, for good."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def pause(self) -> None:
+        """As a machine that is suspended, or cut off from everything."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def wait(self, limit_s: float) -> int:
+        """Its exit code, once it ends."""
+        return self._process.wait(limit_s)
+
+    def log_events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
 
 
 def folder_destination(folder: Path, name: str = "results") -> str:

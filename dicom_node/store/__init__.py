@@ -12,10 +12,12 @@ from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
 from .revisions import Finding, Made, Member, Revision
+from .workers import Beat, WorkerStore
 
 __all__ = [
     "ASK_AGAIN_S",
     "GENESIS",
+    "Beat",
     "Clock",
     "CommitmentStore",
     "Compared",
@@ -43,10 +45,11 @@ __all__ = [
     "Taken",
     "Transaction",
     "Uncompared",
+    "WorkerStore",
     "is_current",
     "migrate",
 ]
 
 
-class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, Overview):
+class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, WorkerStore, Overview):
     """All queries over one database; each public method is one transaction."""

@@ -9,24 +9,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from dicom_node.errors import OutOfSpace
+from dicom_node.errors import DatabaseAway, OutOfSpace
 from dicom_node.study import CaseKey, Event, State, after
 
 from . import tables as t
 
 Clock = Callable[[], float]
 
+# How long a writer waits for its turn, and how long PostgreSQL lets one sit idle in the middle of it.
+_TURN_S = 60
+_IDLE_S = 20
+
+# PostgreSQL's advisory lock of whoever writes; any number that nothing else in this database uses.
+_WRITERS = 0x6D727369
+
 
 class Database:
-    """Transactions over ``url``. ``clock`` gives UTC seconds since the epoch."""
+    """Transactions over ``url``. ``clock`` gives UTC seconds since the epoch.
+
+    One writes at a time, and a reader sees one moment: SQLite gives both, PostgreSQL is asked for both,
+    so that a query that is right on one is right on the other, however many machines there are.
+    """
 
     def __init__(self, url: str, clock: Clock = time.time) -> None:
         self.url = url
         self.clock = clock
         self.engine = _engine(url)
+        self._reading: dict[str, Any] = {"read_only": True}
+        if self.engine.dialect.name == "postgresql":
+            self._reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     def close(self) -> None:
         """Give all connections back."""
@@ -34,17 +50,12 @@ class Database:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        try:
-            with self.engine.begin() as tx:
-                yield tx
-        except OperationalError as e:
-            if _is_full(e):
-                raise OutOfSpace("the disk under the database is full") from e
-            raise
+        with _in_words(), self.engine.begin() as tx:
+            yield tx
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(read_only=True) as tx:
+        with _in_words(), self.engine.connect().execution_options(**self._reading) as tx:
             yield tx
 
     def _advance(self, tx: Connection, key: CaseKey, event: Event, reason: str, **also: Any) -> State:
@@ -84,32 +95,87 @@ class Database:
         )
 
 
-def _is_full(error: OperationalError) -> bool:
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What may pass by itself is a TemporaryError; whatever else the database says, is not."""
+    try:
+        yield
+    except DBAPIError as e:
+        if _is_full(e):
+            raise OutOfSpace("the disk under the database is full") from e
+        if e.connection_invalidated or _is_away(e):
+            raise DatabaseAway("the database does not answer") from e
+        raise
+
+
+def _is_full(error: DBAPIError) -> bool:
     cause = error.orig
-    if isinstance(cause, sqlite3.Error):
+    if isinstance(cause, sqlite3.OperationalError):
         return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
     return getattr(cause, "sqlstate", "") == "53100"  # disk_full, PostgreSQL
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """PostgreSQL: no connection, or classes 08 (connection), 53 (resources), 55 (in use), 57 (shut down)."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.OperationalError):
+        return cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    if not isinstance(cause, psycopg.OperationalError):
+        return False
+    return (cause.sqlstate or "08")[:2] in ("08", "53", "55", "57")
 
 
 def _engine(url: str) -> Engine:
     # hide_parameters: an error's message reaches logs, the patient must not.
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return _shared(url)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 60}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": _TURN_S}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _durable(connection: Any, _: object) -> None:
         connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout={1000 * _TURN_S}")
 
     @event.listens_for(engine, "begin")
     def _one_writer(connection: Connection) -> None:
         # IMMEDIATE: a transaction that will write must not start as a reader that cannot be promoted.
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _reads(connection) else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _shared(url: str) -> Engine:
+    """PostgreSQL. A machine that vanishes in mid-write holds the others up for ``_IDLE_S`` at the most."""
+    engine = create_engine(
+        url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": 10}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _impatient(connection: Any, _: object) -> None:
+        connection.adapters.register_dumper(str, _WithoutNul)
+        connection.execute(f"SET lock_timeout = '{_TURN_S}s'")
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
+        connection.commit()
+
+    @event.listens_for(engine, "begin")
+    def _one_writer(connection: Connection) -> None:
+        if not _reads(connection):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+
+    return engine
+
+
+def _reads(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("read_only", False))
+
+
+class _WithoutNul(StrDumper):
+    """PostgreSQL's text holds no NUL; one that a header brings is kept as U+FFFD."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd"))

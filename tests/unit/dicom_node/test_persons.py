@@ -23,8 +23,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def intake(tmp_path: Path, clock: Clock) -> Intake:
-    return open_intake(tmp_path, clock=clock)
+def intake(tmp_path: Path, clock: Clock, database_url: str) -> Intake:
+    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
@@ -25,8 +26,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'node.sqlite'}", clock)
+def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    store = Store(database_url, clock)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'embedded.sqlite'}")
     migrate(store)
     return store
 
@@ -97,27 +106,27 @@ def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
     assert not is_current(Store(f"sqlite:///{tmp_path / 'empty.sqlite'}"))
 
 
-def test_a_commit_survives_a_power_cut(store: Store) -> None:
+def test_a_commit_survives_a_power_cut(embedded: Store) -> None:
     """WAL with synchronous=FULL: Success is a promise."""
-    with store.engine.connect() as connection:
+    with embedded.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
 
-def test_a_full_disk_under_the_database_is_out_of_space(store: Store) -> None:
-    with store.engine.connect() as connection:
+def test_a_full_disk_under_the_database_is_out_of_space(embedded: Store) -> None:
+    with embedded.engine.connect() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar()
         connection.execute(text(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(OutOfSpace):  # the pool hands out the same connection
         for _ in range(500):
-            receive(store, path="x" * 4000)
+            receive(embedded, path="x" * 4000)
 
 
 def test_an_error_message_of_the_database_does_not_name_the_patient(store: Store) -> None:
     with store.engine.begin() as tx:
         tx.execute(text("DROP TABLE instances"))
-    with pytest.raises(OperationalError) as caught:
+    with pytest.raises(DBAPIError) as caught:
         receive(store, patient_id="DOE")
     assert "DOE" not in str(caught.value)
 
@@ -378,9 +387,9 @@ def test_an_older_result_set_that_fails_says_nothing_of_the_newer_one(store: Sto
     assert state_of(store, key) is State.DELIVERING
 
 
-def test_a_delivery_that_waited_when_the_node_was_upgraded_goes_on(tmp_path: Path, clock: Clock) -> None:
-    """A database of the first version, with one delivery WAITING."""
-    store = Store(f"sqlite:///{tmp_path / 'old.sqlite'}", clock)
+def test_a_database_of_the_first_version_is_migrated_and_works_on(empty_url: str, clock: Clock) -> None:
+    """With one delivery WAITING, one study queued and one receiving."""
+    store = Store(empty_url, clock)
     command.upgrade(_config(store), "0001")
     with store.engine.begin() as tx:
         tx.exec_driver_sql("INSERT INTO cases VALUES ('c', 'P1', '', 1)")
@@ -391,7 +400,19 @@ def test_a_delivery_that_waited_when_the_node_was_upgraded_goes_on(tmp_path: Pat
         row = "('c:1:1:A', 'c', 1, 1, 'A', 'WAITING', 1, 3, 'down', 1799999000.0, 1799999999.0)"
         tx.exec_driver_sql(f"INSERT INTO deliveries VALUES {row}")
         tx.exec_driver_sql("INSERT INTO taken VALUES ('c:1:1:A', 'out/1.dcm', '0000', 1)")
+        for study, state in (("1.7", "QUEUED"), ("1.8", "RECEIVING")):
+            tx.exec_driver_sql(f"INSERT INTO cases VALUES ('c{study}', 'P{study}', '', 2)")
+            tx.exec_driver_sql(f"INSERT INTO studies VALUES ('{study}', 'c{study}')")
+            tx.exec_driver_sql(
+                f"INSERT INTO instances VALUES ('{study}.1', '{study}', '{study}.0', '1.2', '1.2.1', '', '', "
+                f"'in/{study}', 'sha', 9, 'X', 2)"
+            )
+            tx.exec_driver_sql(
+                f"INSERT INTO revisions VALUES ('c{study}', 1, '{state}', 1, '', 2, 2, '', NULL)"
+            )
     migrate(store)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
     (due,) = store.deliveries_due()
     assert (due.tries, due.started_at, due.failures) == (3, 1799999000.0, 0)
     assert [f.file.sop_uid for f in store.unproven(due)] == ["2.25.1"]
@@ -399,6 +420,14 @@ def test_a_delivery_that_waited_when_the_node_was_upgraded_goes_on(tmp_path: Pat
     assert started is not None
     store.delivered(started)
     assert state_of(store, due.key) is State.DONE
+    (queued_before,) = store.revisions_in(State.QUEUED)
+    store.start(queued_before.key)
+    store.encoded(queued_before.key, [], "", "digest", [])
+    assert receive(store, "1.8", patient_id="P1.8") is Outcome.NEW
+    (receiving,) = store.revisions_in(State.RECEIVING)
+    store.complete(receiving.key, "quiet")
+    assert len(store.members(receiving.key)) == 2
+    store.close()
 
 
 def test_an_answer_that_comes_while_the_try_is_still_running_is_not_slept_over(

@@ -32,7 +32,7 @@ from dicom_node.guard import GuardedAssociation
 from dicom_node.header import Bounds, read_header, text_of
 from dicom_node.listener import Listener
 from dicom_node.spool import Spool
-from tests import wire
+from dicom_node.torture import wire
 from tests.doors import as_file, compressed, mr_slice, open_intake
 
 _INTERESTING = (0, 1, 2, 6, 8, 0x7F, 0x80, 0xFF, 0xFFFE, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

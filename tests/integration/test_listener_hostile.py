@@ -30,9 +30,9 @@ from pydicom.uid import (
 )
 
 from dicom_node.demo import free_port
-from tests import wire
+from dicom_node.torture import wire
+from dicom_node.torture.wire import established, read_pdu, status_of
 from tests.doors import STUDY, as_file, compressed, mr_slice
-from tests.wire import established, read_pdu, status_of
 
 UID = f"{STUDY}.1.1"
 GROWTH = 50 * 1024**2

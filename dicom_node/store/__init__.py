@@ -1,6 +1,7 @@
 """The store: what the node knows about instances, cases, revisions, results and deliveries."""
 
 from .base import Clock, Database
+from .clocks import ClockStore
 from .commitments import ASK_AGAIN_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
@@ -48,5 +49,5 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, Overview):
+class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, ClockStore, Overview):
     """All queries over one database; each public method is one transaction."""

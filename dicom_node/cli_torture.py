@@ -26,6 +26,10 @@ def torture(
     load: Annotated[
         int, typer.Option(min=0, help="No trouble, but so many studies as fast as the node takes them.")
     ] = 0,
+    echo_s: Annotated[
+        float,
+        typer.Option(min=0.01, help="Seconds in which a C-ECHO must be answered."),
+    ] = 1.0,
     out: Annotated[Path | None, typer.Option(help="A folder for report.md and report.json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
@@ -37,6 +41,7 @@ def torture(
     Example: mrsi-node torture --load 1500 --out load/
     """
     from .torture import Orders, run
+    from .torture.reckoning import Limits
     from .torture.run import throw_away
 
     folder = throw_away()
@@ -45,7 +50,7 @@ def torture(
     ) as bar:
         task = bar.add_task("starting", total=1.0)
         report = run(
-            Orders(minutes=minutes, seed=seed, load=load),
+            Orders(minutes=minutes, seed=seed, load=load, limits=Limits(echo_s=echo_s)),
             folder,
             lambda words, share: bar.update(task, description=words, completed=share),
         )

@@ -29,7 +29,10 @@ class Deed:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was done and found. ``took_s``: each study, from its last instance to DONE."""
+    """All that was done and found. ``took_s``: each study, from its last instance to DONE.
+
+    ``busy``: processes that wanted a processor before the run began, on average: others' load.
+    """
 
     seed: int
     minutes: float
@@ -45,6 +48,7 @@ class Report:
     revisions_more: int
     echo: dict[str, float]
     took_s: tuple[float, ...]
+    busy: float
     checks: tuple[Check, ...]
     samples: tuple[Sample, ...] = ()
     machine: dict[str, str] = field(default_factory=lambda: machine())
@@ -71,7 +75,8 @@ class Report:
             f"**{_verdict(self)}**",
             "",
             f"- mrsi-sr-node {self.machine['version']} on {self.machine['system']}, "
-            f"{self.machine['processors']} processors, Python {self.machine['python']}",
+            f"{self.machine['processors']} processors, Python {self.machine['python']}; "
+            f"load by others before it began: {self.busy:.1f}",
             f"- seed {self.seed}, {began}, {self.seconds / 60:.1f} minutes"
             + (f", load of {self.load} studies" if self.load else f" ({self.minutes:g} of trouble)"),
             f"- {self.studies} studies sent whole, {self.acknowledged} instances acknowledged, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -53,6 +54,7 @@ class Orders:
 def run(orders: Orders, folder: Path, tell: Tell = lambda words, share: None) -> Report:
     """Torture a node in ``folder``, which must not exist. Raises PermanentError if it cannot be started."""
     folder.mkdir(parents=True)
+    busy = os.getloadavg()[0]
     tell("starting a node and a PACS", 0.0)
     with _disk(folder, orders) as disk:
         data = (disk or folder) / "data"
@@ -67,7 +69,7 @@ def run(orders: Orders, folder: Path, tell: Tell = lambda words, share: None) ->
             pacs.start()
             node.start()
             node.wait_until_up()
-            return _tortured(scene, orders, tell)
+            return _tortured(scene, orders, tell, busy)
         finally:
             watch.stop()
             node.stop()
@@ -94,7 +96,7 @@ def _disk(folder: Path, orders: Orders) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", str(disk)], check=False, capture_output=True)
 
 
-def _tortured(scene: Scene, orders: Orders, tell: Tell) -> Report:
+def _tortured(scene: Scene, orders: Orders, tell: Tell, busy: float) -> Report:
     started_at, began = time.time(), time.monotonic()
     scene.watch.start()
     deeds: list[Deed] = []
@@ -133,6 +135,7 @@ def _tortured(scene: Scene, orders: Orders, tell: Tell) -> Report:
             "away_s": round(echoes.away_s, 1),
         },
         took_s=tuple(round(max(0.0, done[uid] - at), 1) for uid, at in whole.items() if uid in done),
+        busy=round(busy, 1),
         checks=tuple(checks),
         samples=tuple(scene.watch.samples) if orders.load else (),
     )

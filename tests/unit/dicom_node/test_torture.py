@@ -189,6 +189,7 @@ def report(*checks: Check) -> Report:
         revisions_more=0,
         echo={"asked": 9, "longest_s": 0.1, "away_s": 4.0},
         took_s=(2.0, 5.0),
+        busy=0.4,
         checks=checks,
         samples=(Sample(2.0, 1, 1, 3.0, (Usage("worker", 9, 200 * 1024**2, 17),)),),
     )
@@ -197,7 +198,14 @@ def report(*checks: Check) -> Report:
 def test_the_report_says_what_was_done_what_was_skipped_and_the_verdict() -> None:
     text = report(Check("nothing is lost", 12, ())).as_markdown()
     assert "**Clean: all 1 checks hold**" in text
-    for words in ("seed 7", "PACS down | 1 | for 3 s", "skipped: no small tmpfs", "median 3.5 s", "200, 17"):
+    for words in (
+        "seed 7",
+        "before it began: 0.4",
+        "PACS down | 1 | for 3 s",
+        "skipped: no small tmpfs",
+        "median 3.5 s",
+        "200, 17",
+    ):
         assert words in text
 
 

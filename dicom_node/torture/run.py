@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_node.errors import NodeError
 from dicom_node.service import open_spool, open_store
 from dicom_node.store import Store
 
@@ -30,6 +31,8 @@ from .watch import Watch
 _LOW_WATER_MB = 16
 _PAUSE_S = 1.0
 _CALM_S = 3.0  # the queue is empty this long before it is believed
+
+_NOT_OVERCOME = "not overcome"
 
 Tell = Callable[[str, float], None]  # in words, and the share that is done
 
@@ -113,7 +116,9 @@ def _tortured(scene: Scene, orders: Orders, tell: Tell, busy: float) -> Report:
     scene.node.stop()
     if orders.tamper is not None:
         orders.tamper(scene)
-    checks = _reckon(scene, orders.limits, complete)
+    stuck = tuple(f"{d.name}, at {d.at:.0f} s: {d.done}" for d in deeds if d.done.startswith(_NOT_OVERCOME))
+    overcome = Check("node and PACS came back after every trouble", len(deeds), stuck)
+    checks = [overcome, *_reckon(scene, orders.limits, complete)]
     whole, done = scene.account.whole_since, scene.watch.done_at
     echoes = scene.watch.echoes
     return Report(
@@ -157,7 +162,10 @@ def _trouble(scene: Scene, orders: Orders, tell: Tell) -> tuple[list[Deed], dict
         tell(planned.trouble.name, share)
         time.sleep(planned.pause_s)
         at = round(time.monotonic() - began, 1)
-        done = planned.trouble.cause(scene, random.Random(planned.seed))
+        try:
+            done = planned.trouble.cause(scene, random.Random(planned.seed))
+        except (NodeError, OSError, subprocess.SubprocessError) as problem:
+            done = f"{_NOT_OVERCOME}: {problem}"
         deeds.append(Deed(at, planned.trouble.name, done))
     return deeds, skipped
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pynetdicom import evt
 from sqlalchemy.exc import OperationalError
 
-from . import dispatch, log
+from . import boundary, dispatch, log
 from .config import Destination, DicomDestination, DicomWebDestination, RetryRules, Settings
 from .dispatch.commitment import take_report
 from .errors import PermanentError, Refused, TemporaryError
@@ -43,10 +43,13 @@ class Courier:
         started = self._store.sending(delivery, destination.circuit.probe_s)
         if started is None:
             return
+        boundary.passed("deliver.begun")
         trip = _Trip(self._settings, self._store, self._spool, started, destination)
         try:
             trip.send()
+            boundary.passed("deliver.sent")
             trip.prove()
+            boundary.passed("deliver.proven")
         except TemporaryError as problem:
             trip.put_off(str(problem))
         except PermanentError as problem:
@@ -91,6 +94,7 @@ class _Trip:
             )
 
         def taken(file: Sendable, status: str) -> None:
+            boundary.passed("deliver.taken")
             self._store.take(self._delivery, file.path, status)
             self.answered()
 

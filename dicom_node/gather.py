@@ -58,6 +58,8 @@ class Gatherer:
 
     def once(self) -> int:
         """Join cases that belong together, and queue those that are complete. Returns how many."""
+        if set_right := self._store.set_right():
+            _LOG.warning("clock.went_back", rows=set_right)
         for joined, older in self._store.join_cases(self._rules.pair_by, self._rules.pair_within_days):
             _LOG.info("case.joined", case=joined, to=older)
         version = self._store.evidence_version()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom import Dataset
 
-from . import log
+from . import boundary, log
 from .compare import compare
 from .config import IntakeRules
 from .errors import Conflict, Mismatch, NotDicom, PermanentError
@@ -92,6 +92,7 @@ class Intake:
             raise
         kept = self.spool.keep(arrived)
         received = replace(received, path=kept.path)
+        boundary.passed("intake.kept")
         try:
             outcome = self._record(received)
         except Conflict as problem:
@@ -99,6 +100,7 @@ class Intake:
             raise
         if outcome is not Outcome.DUPLICATE and not self.spool.path(kept.path).exists():
             self.spool.keep_again(arrived)  # retention removed its like between the two steps
+        boundary.passed("intake.recorded")
         _LOG.info(
             "instance.accepted", outcome=outcome, sop_uid=received.sop_uid, source=source, bytes=kept.size
         )

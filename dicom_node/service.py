@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from . import log
+from . import boundary, log
 from .config import Settings
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .spool import Spool
@@ -38,7 +38,7 @@ def open_store(settings: Settings) -> Store:
     """
     settings.storage.folder.mkdir(parents=True, exist_ok=True)
     settings.storage.folder.chmod(0o700)  # patients' data: for the node's own user only
-    store = Store(settings.storage.database_url)
+    store = Store(settings.storage.database_url, boundary.clock)
     if not settings.storage.database:
         migrate(store)
     elif not is_current(store):

@@ -18,7 +18,7 @@ from pathlib import Path
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy.exc import OperationalError
 
-from . import log
+from . import boundary, log
 from .config import Settings
 from .deliver import Courier
 from .errors import BadConfiguration, PermanentError, TemporaryError
@@ -73,6 +73,7 @@ class Worker:
         if self.store.revision(key).state not in (State.QUEUED, State.RESOLVING):
             return  # superseded while it waited, or finished before a crash could tell the engine
         revision = self.store.start(key)
+        boundary.passed("resolve.begun")
         began = time.monotonic()
         try:
             self._resolve(revision)
@@ -97,6 +98,7 @@ class Worker:
         case = Case({m.sop_uid: self.spool.path(m.path) for m in self.store.members(key)}, nifti)
         identified = identify_case(case, self.settings.input_rules)
         self.store.identified(key, identified.findings)
+        boundary.passed("resolve.identified")
         if identified.nothing is not None:
             self.store.ignore(key, identified.nothing)
             return
@@ -106,12 +108,15 @@ class Worker:
             return
         folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
         results = make_results(case, identified, self.settings, folder)
+        boundary.passed("resolve.made")
         fsync_tree(folder)
+        boundary.passed("resolve.synced")
         made = [_in_spool(m, self.spool.relative(folder)) for m in results.made]
         report = self.spool.relative(folder / "report.json")
         made.append(Made(report, "REPORT", "report", "", "", ""))
         names = [d.name for d in self.settings.destination]
         self.store.encoded(key, made, report, identified.input_digest, names)
+        boundary.passed("resolve.encoded")
 
 
 def _in_spool(made: Made, folder: str) -> Made:

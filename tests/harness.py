@@ -18,6 +18,7 @@ import pytest
 from dicom_node import config
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
 from dicom_node.store import Store
+from dicom_node.torture.node import parent_of
 
 DCMSEND = shutil.which("dcmsend", path="/usr/bin")
 
@@ -127,6 +128,8 @@ takeover_s = {takeover_s}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        while any(parent_of(pid) is not None for pid in pids):  # till then its port may still take calls
+            time.sleep(0.02)
 
     def wait_for_listener(self) -> None:
         """Wait until the listener answers, as after its restart."""

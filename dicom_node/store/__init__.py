@@ -1,6 +1,7 @@
 """The store: what the node knows about instances, cases, revisions, results and deliveries."""
 
 from .base import Clock, Database
+from .clocks import ClockStore
 from .commitments import ASK_AGAIN_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
@@ -51,5 +52,5 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, WorkerStore, Overview):
+class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, WorkerStore, ClockStore, Overview):
     """All queries over one database; each public method is one transaction."""

@@ -25,7 +25,7 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
-from tests import wire
+from dicom_node.torture import wire
 from tests.benchmarks.paired import paired
 from tests.doors import as_file, mr_slice
 from tests.integration.test_listener_hostile import _CHILD, data_set_of

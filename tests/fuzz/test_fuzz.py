@@ -32,20 +32,9 @@ from dicom_node.guard import GuardedAssociation
 from dicom_node.header import Bounds, read_header, text_of
 from dicom_node.listener import Listener
 from dicom_node.spool import Spool
-from tests import wire
+from dicom_node.torture import wire
+from dicom_node.torture.hostile import messages, mutated
 from tests.doors import as_file, compressed, mr_slice, open_intake
-
-_INTERESTING = (0, 1, 2, 6, 8, 0x7F, 0x80, 0xFF, 0xFFFE, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_PIECES = (
-    b"SQ\0\0\xff\xff\xff\xff",
-    b"UN\0\0\xff\xff\xff\xff",
-    b"OB\0\0\xff\xff\xff\xff",
-    struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF),
-    struct.pack("<HHI", 0xFFFE, 0xE00D, 0),
-    struct.pack("<HHI", 0xFFFE, 0xE0DD, 0),
-    struct.pack("<HH", 0x7FE0, 0x0010),
-    struct.pack("<HH", 0x0008, 0x1115),
-)
 
 
 def corpus() -> list[bytes]:
@@ -67,34 +56,6 @@ def corpus() -> list[bytes]:
         files.append(as_file(ds))
     files.append(as_file(compressed(mr_slice(size=4), RLELossless)))
     return files
-
-
-def mutated(seed: bytes, dice: random.Random) -> bytes:
-    """``seed`` with some of the things that break parsers."""
-    data = bytearray(seed)
-    for _ in range(dice.randint(1, 6)):
-        at = dice.randrange(len(data) + 1)
-        match dice.randrange(7):
-            case 0:
-                data[at : at + 1] = bytes((dice.randrange(256),))
-            case 1:
-                size = dice.choice((1, 2, 4))
-                value = dice.choice(_INTERESTING) % (1 << (8 * size))
-                data[at : at + size] = value.to_bytes(size, dice.choice(("little", "big")))
-            case 2:
-                del data[at:]
-            case 3:
-                del data[at : at + dice.randint(1, 40)]
-            case 4:
-                start = dice.randrange(len(data) + 1)
-                data[at:at] = data[start : start + dice.randint(1, 200)] * dice.randint(1, 8)
-            case 5:
-                data[at:at] = dice.choice(_PIECES) * dice.choice((1, 1, 3, 300))
-            case 6:
-                data[at : at + 8] = dice.choice(_PIECES)
-        if not data:
-            data = bytearray(b"\0")
-    return bytes(data)
 
 
 @pytest.mark.timeout(0)
@@ -123,22 +84,6 @@ def test_a_file_is_read_or_refused_in_words(seeds: range) -> None:
             pytest.fail(f"seed {seed}: {bug!r}")
         assert time.monotonic() - began < 10, f"seed {seed} took long"
     assert len(seeds) < 100 or 0 < read < len(seeds)
-
-
-def messages() -> list[bytes]:
-    """PDUs as an association carries them."""
-    echo = wire.command(wire.C_ECHO_RQ, sop_class=wire.VERIFICATION, data_set=wire.NO_DATA_SET)
-    store = wire.store(bytes(300), MRImageStorage, "1.2.3", longest=128)
-    action = wire.command(0x0130, sop_class=wire.VERIFICATION, sop_instance="1.2.3")
-    find = wire.command(0x0020, sop_class=wire.VERIFICATION)
-    return [
-        store,
-        wire.p_data(echo, command=True),
-        store + wire.p_data(echo, command=True),
-        wire.p_data(action, command=True) + wire.p_data(bytes(20)),
-        wire.p_data(find, command=True) + wire.p_data(bytes(20), last=False) + wire.p_data(b"x"),
-        wire.p_data(echo[:10], command=True, last=False) + wire.p_data(echo[10:], command=True),
-    ]
 
 
 def association(spool: Spool) -> GuardedAssociation:

@@ -37,8 +37,8 @@ from dicom_node.intake import Intake
 from dicom_node.listener import STORED, TRANSFER_SYNTAXES, Listener
 from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Store
+from dicom_node.torture.wire import echo as wire_echo
 from tests.doors import STUDY, as_file, compressed, mr_slice, open_intake
-from tests.wire import echo as wire_echo
 
 
 def dcmtk(name: str) -> str:

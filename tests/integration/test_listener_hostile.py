@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -30,9 +29,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.demo import free_port
-from tests import wire
+from dicom_node.torture import wire
+from dicom_node.torture.hostile import bomb, nesting
+from dicom_node.torture.studies import data_set_of
+from dicom_node.torture.wire import established, read_pdu, status_of
 from tests.doors import STUDY, as_file, compressed, mr_slice
-from tests.wire import established, read_pdu, status_of
 
 UID = f"{STUDY}.1.1"
 GROWTH = 50 * 1024**2
@@ -112,11 +113,6 @@ class Starter:
 def start(tmp_path: Path) -> Iterator[Starter]:
     with ExitStack() as stack:
         yield Starter(tmp_path, stack)
-
-
-def data_set_of(content: bytes) -> bytes:
-    (length,) = struct.unpack_from("<I", content, 128 + 4 + 8)
-    return content[128 + 4 + 12 + length :]
 
 
 def closed(peer: socket.socket) -> bool:
@@ -208,19 +204,9 @@ def test_a_large_data_set_is_never_held_in_memory(start: Starter) -> None:
 # 6, 8, 9: bombs, broken lengths, nesting; over the network, each with its status
 
 
-def bomb() -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    start = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 600 * 1024**2)
-    pieces = [packer.compress(start), *(packer.compress(bytes(1024**2)) for _ in range(600)), packer.flush()]
-    return b"".join(pieces)
-
-
 def test_classes_6_8_9_hostile_data_sets_are_refused_each_and_the_association_goes_on(start: Starter) -> None:
     node = start()
     good = data_set_of(as_file(mr_slice()))
-    nested = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
-        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
-    )
     contexts = [(MRImageStorage, ExplicitVRLittleEndian), (MRImageStorage, DeflatedExplicitVRLittleEndian)]
     before = node.rss
     with established(node.port, wire.associate(contexts)) as peer:
@@ -230,7 +216,7 @@ def test_classes_6_8_9_hostile_data_sets_are_refused_each_and_the_association_go
             return status_of(read_pdu(peer)[1])
 
         assert answer(bomb(), context=3) == 0xC000
-        assert answer(nested * 10_000) == 0xC000
+        assert answer(nesting(10_000)) == 0xC000
         assert answer(good[:-100]) == 0xC000
         assert answer(b"\xff" * 5000) == 0xC000
         assert answer(good, uid="../../../evil") == 0xA900

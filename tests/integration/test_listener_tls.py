@@ -22,7 +22,7 @@ from dicom_node.demo import free_port
 from dicom_node.errors import BadConfiguration
 from dicom_node.listener import Listener
 from dicom_node.tls import Credentials, ends_at
-from tests import wire
+from dicom_node.torture import wire
 from tests.doors import as_file, mr_slice, open_intake
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

@@ -44,6 +44,15 @@ def test_a_case_is_queued_when_nothing_came_for_the_quiet_period(intake, clock):
     assert gather_once(intake.store, RULES) == 0
 
 
+def test_a_clock_that_was_hours_ahead_and_jumps_back_holds_up_no_study(intake, clock):
+    clock.now += 7200
+    arrive(intake, mr_slice(1))
+    clock.now -= 7200
+    assert gather_once(intake.store, RULES) == 0
+    clock.now += 61
+    assert gather_once(intake.store, RULES) == 1
+
+
 def test_a_revision_keeps_the_members_it_was_queued_with(intake, clock):
     arrive(intake, mr_slice(1))
     clock.now += 61

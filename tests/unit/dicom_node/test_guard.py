@@ -22,9 +22,9 @@ from structlog.typing import EventDict
 from dicom_node.config import NodeRules
 from dicom_node.guard import Limits
 from dicom_node.listener import Listener
-from tests import wire
+from dicom_node.torture import wire
+from dicom_node.torture.wire import established
 from tests.doors import open_intake
-from tests.wire import established
 
 DEADLINE_S = 1.0
 

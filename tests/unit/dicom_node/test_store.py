@@ -574,3 +574,28 @@ def test_what_retention_takes_leaves_its_record(store: Store) -> None:
     assert store.count_instances() == 0
     assert len(store.members(key)) == 1
     assert len(store.history(key.case)) == 5
+
+
+def test_a_delivery_put_off_by_a_clock_that_was_hours_ahead_is_due_once_it_is_right(
+    store: Store, clock: Clock
+) -> None:
+    """Its own next try, and the probe of its destination: neither waits until it is that late again."""
+    delivering(store, "PACS")
+    clock.now += 7200
+    (due,) = store.deliveries_due()
+    sending = store.sending(due)
+    assert sending is not None
+    for _ in range(3):
+        store.destination_failed("PACS", "nobody there", 3, 60.0)
+    store.wait(sending, "nobody there", clock.now + 10)
+    clock.now -= 7200
+    assert store.deliveries_due() == []
+    assert store.set_right() == 1
+    assert len(store.deliveries_due()) == 1
+    assert store.set_right() == 0
+
+
+def test_clocks_of_several_machines_may_differ_a_little(store: Store, clock: Clock) -> None:
+    receive(store)
+    clock.now -= 30
+    assert store.set_right() == 0

@@ -13,6 +13,19 @@ C_STORE_RQ, C_ECHO_RQ = 0x0001, 0x0030
 NO_DATA_SET = 0x0101
 
 
+class NotAccepted(ConnectionError):
+    """The association was rejected, or ended before it began; ``body`` of the PDU that said so."""
+
+    def __init__(self, words: str, body: bytes) -> None:
+        super().__init__(words)
+        self.body = body
+
+    @property
+    def for_now(self) -> bool:
+        """Rejected-transient (PS3.8 9.3.4): the same request may be accepted later."""
+        return len(self.body) == 4 and self.body[1] == 0x02
+
+
 def pdu(pdu_type: int, body: bytes) -> bytes:
     return struct.pack(">BxI", pdu_type, len(body)) + body
 
@@ -106,7 +119,9 @@ def agreed(port: int, request: bytes | None = None, source: str = "127.0.0.1") -
     peer = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(source, 0))
     peer.sendall(associate() if request is None else request)
     pdu_type, body = read_pdu(peer)
-    assert pdu_type == 0x02, f"PDU type {pdu_type:02X}H instead of A-ASSOCIATE-AC"
+    if pdu_type != 0x02:
+        peer.close()
+        raise NotAccepted(f"PDU type {pdu_type:02X}H instead of A-ASSOCIATE-AC", body)
     at = body.index(b"\x51\0\0\x04")
     return peer, struct.unpack_from(">I", body, at + 4)[0] or 131072
 

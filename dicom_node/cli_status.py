@@ -33,6 +33,10 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
         out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}", markup=False)
     for d in table["destinations"]:
         _print_destination(d)
+    for w in table["workers"]:
+        _print_worker(w)
+    if not table["workers"]:
+        out.print("no worker is running: nothing is worked on or sent")
     if not table["cases"]:
         out.print("no study has come yet")
 
@@ -62,6 +66,12 @@ def _print_destination(d: dict[str, Any]) -> None:
     out.print(
         f"destination {d['destination']}: {said} since {_clock(d['since'])}: {d['reason']}", markup=False
     )
+
+
+def _print_worker(w: dict[str, Any]) -> None:
+    taken = w["taken_over_at"]
+    over = f", taken over by {w['taken_over_by']} at {_clock(taken)}" if taken else ""
+    out.print(f"worker {w['name']}: last seen {_clock(w['seen_at'])}{over}", markup=False)
 
 
 def _waiting_for(revision: dict[str, Any]) -> str | None:

@@ -11,13 +11,14 @@ from sr_core import SuperResolved
 from .anatomy import anatomy_on_grid, anatomy_series
 from .check import check, checked
 from .derived_mr import derived_mr_series
-from .encoded import EncodedObject
+from .encoded import EncodedObject, Kind
 from .parametric_map import parametric_map_of
 from .planes import ParentSeries
 from .production import MapToEncode, Production
+from .report import measurement_report
 from .segmentation import lesion_segmentation, lesion_segmentation_on_anatomy
 
-__all__ = ["EncodedObject", "check", "checked", "encode_study"]
+__all__ = ["EncodedObject", "Kind", "check", "checked", "encode_study"]
 
 
 def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules) -> Iterator[EncodedObject]:
@@ -43,12 +44,14 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
 
     default = parent or next(iter(of_map.values()))
     for m in production.maps:
-        if rules.parametric_maps == "all" or m.name in rules.parametric_maps:
+        if production.makes_map(m.name):
             yield parametric_map_of(production, m, parent or of_map.get(m.name, default))
     if rules.segmentation and (found := lesion_segmentation(production, default)):
         yield found
     if rules.segmentation_on_anatomy and (found := lesion_segmentation_on_anatomy(production)):
         yield found
+    if rules.measurements:
+        yield measurement_report(production, default)
 
 
 def _as_derived_mr(production: Production, at_least_one: bool) -> list[tuple[int, MapToEncode]]:

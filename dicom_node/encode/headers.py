@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node import codes
 
+from .planes import Reference
 from .production import Production, long_string
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1, C.7.2): what these
@@ -135,6 +136,19 @@ def common_header(production: Production) -> Dataset:
     return d
 
 
+# Of images only: reports and registrations have no room for them (PS3.3 A.35, A.39).
+_OF_IMAGES = ("BodyPartExamined", "ContentQualification", "BurnedInAnnotation", "RecognizableVisualFeatures")
+_OF_FRAMES = ("FrameOfReferenceUID", "PositionReferenceIndicator")
+
+
+def document_header(production: Production, *, with_frame: bool = False) -> Dataset:
+    """``common_header`` without what only images have; with the Frame of Reference if ``with_frame``."""
+    d = common_header(production)
+    for keyword in _OF_IMAGES if with_frame else (*_OF_IMAGES, *_OF_FRAMES):
+        del d[keyword]
+    return d
+
+
 def identify(
     d: Dataset, production: Production, role: str, *, series_uid: str, instance: int, number: int, tail: str
 ) -> None:
@@ -149,6 +163,16 @@ def identify(
 def series_uid(production: Production, role: str) -> str:
     """The Series Instance UID of ``role``."""
     return production.uid(f"series {role}")
+
+
+def reference_of(production: Production, role: str, sop_class: str) -> Reference:
+    """A reference to our own object of ``role``, made or still to be made: its one instance."""
+    return Reference(
+        sop_class,
+        production.uid(f"instance {role}", "1"),
+        series_uid(production, role),
+        production.study_uid,
+    )
 
 
 def file_meta(d: Dataset) -> FileMetaDataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import highdicom as hd
@@ -25,6 +25,8 @@ _COLOURS = {"HGG": (213, 94, 0), "TCN": (0, 158, 115), "2HG": (204, 121, 167)}
 _OTHER_COLOUR = (86, 180, 233)
 _NOT_MEASURED_COLOUR = (153, 153, 153)
 
+NOT_MEASURED = "not measured"  # the segment of that name
+
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
@@ -42,10 +44,27 @@ class _Segment:
 
 def lesion_segmentation(production: Production, parent: ParentSeries) -> EncodedObject | None:
     """Lesions and the not-measured region on the super-resolved grid; None if every mask is empty."""
-    segments = [s for s in (*_lesions(production), _not_measured(production)) if s.mask.any()]
+    segments = _segments(production)
     if not segments:
         return None
     return _encoded(production, parent, segments, "lesion", "lesion", number=SEGMENTATION_SERIES)
+
+
+def segment_numbers(production: Production) -> Mapping[str, int]:
+    """Segment numbers of the segmentation on the super-resolved grid, by lesion or "not measured"."""
+    return {s.key: number for number, s in enumerate(_segments(production), start=1)}
+
+
+def tracking(production: Production, key: str) -> tuple[str, str]:
+    """Tracking UID and identifier of what ``key`` names, the same in every result of this study."""
+    return (
+        result_uid("tracked segment", production.study_uid, key),
+        plain(f"{production.rules.model_name} {key}"),
+    )
+
+
+def _segments(production: Production) -> list[_Segment]:
+    return [s for s in (*_lesions(production), _not_measured(production)) if s.mask.any()]
 
 
 def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | None:
@@ -116,7 +135,7 @@ def _lesion_segment(production: Production, lesion: Lesion) -> _Segment:
 
 def _not_measured(production: Production) -> _Segment:
     return _Segment(
-        key="not measured",
+        key=NOT_MEASURED,
         label="Not measured or repaired",
         words="Voxels of the brain without a trusted measured value in at least one map: "
         "background here does not mean normal",
@@ -164,8 +183,7 @@ def _encoded(
 
 
 def _described(production: Production, s: _Segment, number: int) -> hd.seg.SegmentDescription:
-    learned = bool(production.result.provenance.model_hash)
-    family = codes.ARTIFICIAL_INTELLIGENCE if learned else codes.HISTOGRAM_ANALYSIS
+    tracking_uid, tracking_id = tracking(production, s.key)
     d = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=long_string(s.label),
@@ -174,13 +192,13 @@ def _described(production: Production, s: _Segment, number: int) -> hd.seg.Segme
         algorithm_type="AUTOMATIC",
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=long_string(production.rules.model_name),
-            family=family,
+            family=production.algorithm_family,
             version=production.software_versions[0],
             source=long_string(production.rules.manufacturer),
             parameters={"rule": plain(s.rule)},
         ),
-        tracking_uid=result_uid("tracked segment", production.study_uid, s.key),
-        tracking_id=plain(f"{production.rules.model_name} {s.key}"),
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_id,
         anatomic_regions=[codes.BRAIN],
         display_color=hd.color.CIELabColor.from_rgb(*s.colour),
     )

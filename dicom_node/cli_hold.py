@@ -1,19 +1,14 @@
-"""Verbs of the command line that a person decides with: force, hold, release, ignore."""
+"""Verbs of the command line that a person decides with: retry, force, hold, release, ignore."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from . import config, log
-from .config import Settings
-from .store import Store
+from .cli_common import ConfigFile, open_node, out
+from .errors import UnsuitableInput
 from .study import CaseKey
-
-_out = Console(highlight=False, soft_wrap=True)
 
 Study = Annotated[str, typer.Argument(help="Study Instance UID, or case as `status --json` prints it.")]
 Target = Annotated[
@@ -23,15 +18,33 @@ Target = Annotated[
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why: it is kept in the history.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; default: the one MRSI_NODE_CONFIG names.")
-]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to ``app``."""
-    for verb in (force, hold, release, ignore):
+    for verb in (retry, force, hold, release, ignore):
         app.command()(verb)
+
+
+def retry(
+    what: Annotated[str, typer.Argument(help="Study Instance UID, case, or delivery as `status` prints it.")],
+    config_file: ConfigFile = None,
+) -> None:
+    """Run an ended study again, or try a given-up delivery again.
+
+    Example: mrsi-node retry 1.2.840.113619.2.1
+    """
+    _, store = open_node(config_file)
+    if ":" in what:
+        store.retry_delivery(what)
+        out.print(f"delivery {what} will be tried again")
+        return
+    key = store.latest_of_study(what)
+    revision = store.revision(key)
+    if revision.state not in ("DONE", "FAILED", "IGNORED"):
+        raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
+    store.retry(key, "retried by a person")
+    out.print(f"case {key} is queued again")
 
 
 def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
@@ -39,7 +52,7 @@ def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
 
     Example: mrsi-node force 1.2.840.113619.2.1 --reason "the FLAIR was never acquired"
     """
-    _say(_open(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
+    _say(open_node(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
 
 
 def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
@@ -48,13 +61,13 @@ def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
     Example: mrsi-node hold 1.2.840.113619.2.1 --reason "wrong patient position, physicist looks"
     Example: mrsi-node hold PACS --reason "migration until Monday"
     """
-    settings, store = _open(config_file)
+    settings, store = open_node(config_file)
     if ":" in what:
         store.hold_delivery(what, f"held by a person: {reason}")
-        _out.print(f"delivery {what} is held until it is released")
+        out.print(f"delivery {what} is held until it is released")
     elif what in {d.name for d in settings.destination}:
         store.hold_destination(what, f"held by a person: {reason}")
-        _out.print(f"nothing goes to {what} until it is released")
+        out.print(f"nothing goes to {what} until it is released")
     else:
         _say(store.hold(what, f"held by a person: {reason}"), "is held until it is released")
 
@@ -64,13 +77,13 @@ def release(what: Target, reason: Reason, config_file: ConfigFile = None) -> Non
 
     Example: mrsi-node release 1.2.840.113619.2.1 --reason "checked"
     """
-    settings, store = _open(config_file)
+    settings, store = open_node(config_file)
     if ":" in what:
         store.release_delivery(what, f"released by a person: {reason}")
-        _out.print(f"delivery {what} is released")
+        out.print(f"delivery {what} is released")
     elif what in {d.name for d in settings.destination}:
         store.release_destination(what, f"released by a person: {reason}")
-        _out.print(f"{what} is released")
+        out.print(f"{what} is released")
     else:
         _say(store.release(what, f"released by a person: {reason}"), "is queued")
 
@@ -80,17 +93,9 @@ def ignore(study: Study, reason: Reason, config_file: ConfigFile = None) -> None
 
     Example: mrsi-node ignore 1.2.840.113619.2.1 --reason "phantom"
     """
-    key = _open(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
+    key = open_node(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
     _say(key, "is ignored, with what still comes for it")
 
 
-def _open(config_file: Path | None) -> tuple[Settings, Store]:
-    from .service import open_existing
-
-    settings = config.load(config_file)
-    log.configure(settings.log.level, settings.log.json_lines)
-    return settings, open_existing(settings)
-
-
 def _say(key: CaseKey, what: str) -> None:
-    _out.print(f"case {key} {what}")
+    out.print(f"case {key} {what}")

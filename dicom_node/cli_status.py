@@ -1,0 +1,76 @@
+"""The verb of the command line that says where everything stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from .cli_common import AsJson, ConfigFile, open_node, out, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to ``app``."""
+    app.command()(status)
+
+
+def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Where every study stands, what each series was taken for and why, and what is in quarantine.
+
+    Example: mrsi-node status --json
+    """
+    table = open_node(config_file)[1].status()
+    for case in table["cases"]:
+        for r in case["revisions"]:
+            r["waiting_for"] = _waiting_for(r)
+    if as_json:
+        print_json(table)
+        return
+    for case in table["cases"]:
+        _print_case(case)
+    for q in table["quarantine"]:
+        out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}", markup=False)
+    for d in table["destinations"]:
+        _print_destination(d)
+    if not table["cases"]:
+        out.print("no study has come yet")
+
+
+def _print_case(case: dict[str, Any]) -> None:
+    for uid in case["studies"]:
+        out.print(f"study {uid}", style="bold")
+    for r in case["revisions"]:
+        said = r["reason"] or r["waiting_for"] or ""
+        line = f"  revision {r['revision']}: {r['state']} since {_clock(r['since'])}"
+        out.print(line + (f": {said}" if said else ""), markup=False)
+        for f in r["series"]:
+            out.print(f"    {f['role']:15} {f['description'] or f['uid']}: {f['reason']}", markup=False)
+        for d in r["deliveries"]:
+            because = f": {d['reason']}" if d["reason"] else ""
+            proven = f", {d['proven']} proven" if d["proven"] else ""
+            out.print(
+                f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
+                markup=False,
+            )
+
+
+def _print_destination(d: dict[str, Any]) -> None:
+    if d["state"] == "CLOSED":
+        return
+    said = "held" if d["state"] == "HELD" else f"failed {d['failures']} times in a row, only probes go there"
+    out.print(
+        f"destination {d['destination']}: {said} since {_clock(d['since'])}: {d['reason']}", markup=False
+    )
+
+
+def _waiting_for(revision: dict[str, Any]) -> str | None:
+    if revision["state"] != "RECEIVING":
+        return None
+    if revision["awaited_until"] is None:
+        return "a first look at what has come"
+    return f"{revision['awaited']}, until {_clock(revision['awaited_until'])}"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,18 +1,21 @@
-"""The verb of the command line that says where everything stands."""
+"""Verbs of the command line that say where everything stands: status, destinations."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
 from .cli_common import AsJson, ConfigFile, open_node, out, print_json
+from .config import Destination
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to ``app``."""
-    app.command()(status)
+    """Add the verbs to ``app``."""
+    for verb in (status, destinations):
+        app.command()(verb)
 
 
 def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -57,9 +60,53 @@ def _print_case(case: dict[str, Any]) -> None:
                 f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
                 markup=False,
             )
+            for words, count in Counter(o["because"] for o in d["otherwise"]).items():
+                named = next(o["name"] for o in d["otherwise"] if o["because"] == words)
+                out.print(f"      {named if count == 1 else f'{count} objects'} {words}", markup=False)
+
+
+def destinations(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Every destination: what goes there, how it stands, and which forms of objects it refuses.
+
+    Example: mrsi-node destinations --json
+    """
+    settings, store = open_node(config_file)
+    known = {d["destination"]: d for d in store.status()["destinations"]}
+    table = [{**_configured(d), **_known(known.get(d.name))} for d in settings.destination]
+    if as_json:
+        print_json(table)
+        return
+    for d in table:
+        sends = f", gets {', '.join(d['send'])}" if d["send"] else ""
+        out.print(f"{d['destination']} ({d['type']}){sends}, proof {d['proof']}", style="bold")
+        if d["wait_for_release"]:
+            out.print("  results wait for their release")
+        if d["state"] != "CLOSED":
+            out.print(f"  {d['state']} since {_clock(d['since'])}: {d['reason']}", markup=False)
+        for r in d["refuses"]:
+            out.print(f"  refuses {r['form']} since {_clock(r['since'])}: {r['because']}", markup=False)
+
+
+def _configured(d: Destination) -> dict[str, Any]:
+    return {
+        "destination": d.name,
+        "type": d.type,
+        "send": list(getattr(d, "send", ())),
+        "may_lack": list(getattr(d, "may_lack", ())),
+        "proof": d.proof,
+        "wait_for_release": d.wait_for_release,
+    }
+
+
+def _known(d: dict[str, Any] | None) -> dict[str, Any]:
+    if d is None:
+        return {"state": "CLOSED", "failures": 0, "reason": "", "since": None, "refuses": []}
+    return {k: d[k] for k in ("state", "failures", "reason", "since", "refuses")}
 
 
 def _print_destination(d: dict[str, Any]) -> None:
+    for r in d["refuses"]:
+        out.print(f"destination {d['destination']} refuses {r['form']}: {r['because']}", markup=False)
     if d["state"] == "CLOSED":
         return
     said = "held" if d["state"] == "HELD" else f"failed {d['failures']} times in a row, only probes go there"

@@ -112,7 +112,8 @@ class Worker:
         report = self.spool.relative(folder / "report.json")
         made.append(Made(report, "REPORT", "report", "", "", ""))
         names = [d.name for d in self.settings.destination]
-        self.store.encoded(key, made, report, identified.input_digest, names)
+        waiting = [d.name for d in self.settings.destination if d.wait_for_release]
+        self.store.encoded(key, made, report, identified.input_digest, names, waiting)
         boundary.passed("resolve.encoded")
 
 

@@ -22,7 +22,17 @@ from .commitment import ask as ask_commitment
 from .dicom import echo
 from .refusals import ObjectsRefused, Refusal
 
-__all__ = ["ObjectsRefused", "Refusal", "Taken", "ask_commitment", "echo", "send", "send_paths", "shown"]
+__all__ = [
+    "ObjectsRefused",
+    "Refusal",
+    "Taken",
+    "ask_commitment",
+    "echo",
+    "send",
+    "send_paths",
+    "shown",
+    "wanted",
+]
 
 Taken = Callable[[Sendable, str], None]
 
@@ -57,8 +67,8 @@ def shown(
 
 
 def wanted(destination: DicomDestination | DicomWebDestination, files: Sequence[Sendable]) -> list[Sendable]:
-    """Of ``files``, those of the kinds that the destination gets."""
-    return [f for f in files if f.kind in destination.send]
+    """Of ``files``, those of the kinds that the destination gets; notes go to whoever they are for."""
+    return [f for f in files if f.kind in destination.send or f.kind == "NOTE"]
 
 
 def send_paths(destination: DicomDestination, paths: Sequence[Path], node: NodeRules, sent: Taken) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
+from dicom_node.rungs import Rung
 from dicom_node.study import State
 
 from . import tables as t
@@ -22,8 +23,8 @@ class Overview(LedgerStore):
 
         Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
         Destinations: those of which something is known, with the state of their circuit (OPEN: they
-        failed too often in a row) or HELD. Workers: those that are up, or died without a word, and those
-        that were taken over since a worker of their name last started.
+        failed too often in a row) or HELD, and the forms of objects that they refuse. Workers: those that are
+        up, or died without a word, and those that were taken over since a worker of their name last started.
         """
         with self._read() as tx:
             cases = [
@@ -39,6 +40,7 @@ class Overview(LedgerStore):
                 }
                 for q in tx.execute(t.quarantine.select().order_by(t.quarantine.c.id))
             ]
+            refused = self._refused(tx)
             destinations = [
                 {
                     "destination": d.name,
@@ -47,6 +49,7 @@ class Overview(LedgerStore):
                     "reason": d.held_because or d.reason,
                     "since": d.held_at or d.opened_at,
                     "probe_at": d.probe_at,
+                    "refuses": refused.pop(d.name, []),
                 }
                 for d in tx.execute(t.destinations.select().order_by(t.destinations.c.name))
             ]
@@ -61,6 +64,14 @@ class Overview(LedgerStore):
                 "destinations": destinations,
                 "workers": workers,
             }
+
+    @staticmethod
+    def _refused(tx: Connection) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for r in tx.execute(t.refused_forms.select().order_by(t.refused_forms.c.at)):
+            row = {"form": str(Rung(r.sop_class_uid, r.variant)), "because": r.because, "since": r.at}
+            found.setdefault(r.destination, []).append(row)
+        return found
 
     def _case(self, tx: Connection, case: str) -> dict[str, Any]:
         studies = tx.execute(t.studies.select().where(t.studies.c.case_id == case)).all()
@@ -111,6 +122,7 @@ class Overview(LedgerStore):
             {
                 "delivery": d.delivery_id,
                 "destination": d.destination,
+                "purpose": d.purpose,
                 "state": d.state,
                 "attempt": d.attempt,
                 "tries": d.tries,
@@ -118,9 +130,18 @@ class Overview(LedgerStore):
                 "proven": d.proven,
                 "reason": d.reason,
                 "next_try_at": d.next_try_at,
+                "otherwise": self._otherwise(tx, d.delivery_id),
             }
-            for d in tx.execute(query)
+            for d in tx.execute(query).all()
         ]
+
+    @staticmethod
+    def _otherwise(tx: Connection, delivery_id: str) -> list[dict[str, str]]:
+        """What went in a lesser form, or not at all, and why."""
+        s = t.substitutions.c
+        query = select(t.results.c.name, s.because).join(t.results, t.results.c.path == s.path)
+        rows = tx.execute(query.where(s.delivery_id == delivery_id).order_by(s.path, s.at))
+        return [{"name": r.name, "because": r.because} for r in rows]
 
     def history(self, case: str) -> list[dict[str, Any]]:
         """Every event of a case, oldest first."""

@@ -15,6 +15,7 @@ from sr_core import SuperResolved
 
 from .encoded import EncodedObject
 from .planes import strings
+from .viewers import highest_plane, in_reading_order
 
 # Type 1 and type 2 attributes of the modules that all three IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
@@ -231,10 +232,12 @@ class _Gate:
             _demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
         _demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
+        ends = [highest_plane(v) for v in volumes]
+        _demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
         if self._result is None:
             return
-        wanted = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
-        wanted = [m for m in wanted if m.any()]
+        masks_made = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
+        wanted = in_reading_order(masks_made, lambda m: m)
         _demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
         for number, (written, mask) in enumerate(zip(volumes, wanted, strict=True), start=1):
             _demand(np.array_equal(written, mask), f"segment {number} is not its mask")

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from . import cli_hold, cli_torture, config, log
+from . import cli_conformance, cli_hold, cli_torture, config, log
 from .config import DicomDestination, Settings
 from .errors import BadConfiguration, NodeError, Refused, TemporaryError, UnsuitableInput
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 cli_hold.register(app)
+cli_conformance.register(app)
 cli_torture.register(app)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)

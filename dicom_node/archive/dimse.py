@@ -16,6 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicom_node.association import requestor
 from dicom_node.config import NodeRules, PacsRules
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 
@@ -106,7 +107,7 @@ class DimsePacs:
         return self._accept(event.encoded_dataset(), *uids)
 
     def _ae(self) -> AE:
-        ae = AE(ae_title=self._node.ae_title)
+        ae = requestor(self._node)
         ae.acse_timeout = ae.connection_timeout = min(self._node.acse_timeout_s, self._rules.timeout_s)
         ae.dimse_timeout = ae.network_timeout = self._rules.timeout_s
         return ae

@@ -17,6 +17,7 @@ from .check_documents import check_report
 from .defect import Defect, demand
 from .encoded import EncodedObject
 from .planes import strings
+from .viewers import highest_plane, in_reading_order
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
@@ -241,6 +242,8 @@ class _Gate:
             demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
         demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
+        ends = [highest_plane(v) for v in volumes]
+        demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
         if self._result is None:
             return
         wanted = self._masks()
@@ -253,7 +256,7 @@ class _Gate:
         if self._result is None:
             return []
         masks = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
-        return [m for m in masks if m.any()]
+        return in_reading_order(masks, lambda m: m)
 
 
 def _floats(written: Sequence[str]) -> NDArray[np.float64]:

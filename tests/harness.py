@@ -45,6 +45,7 @@ class Node:
         storage: str = "",
         worker: str = "worker-under-test",
         takeover_s: float = 120.0,
+        predecessor_s: float = 60.0,
     ) -> None:
         """``storage``: lines under [storage] instead of a folder and databases of the node's own."""
         self.folder = folder
@@ -71,6 +72,7 @@ method = "{method}"
 [worker]
 name = "{worker}"
 takeover_s = {takeover_s}
+predecessor_s = {predecessor_s}
 {destinations}
 """)
         self._process: subprocess.Popen[bytes] | None = None

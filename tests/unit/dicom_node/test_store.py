@@ -11,12 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
-from dicom_node.store.migrate import _config
+from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
 from tests.doors import Clock
 
@@ -95,6 +96,10 @@ def state_of(store: Store, key: CaseKey) -> State:
 def test_migrations_from_empty_give_the_schema_of_the_tables(store: Store) -> None:
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_alembic_ends_with(embedded: Store) -> None:
+    assert ScriptDirectory.from_config(_config(embedded)).get_heads() == [newest()]
 
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:

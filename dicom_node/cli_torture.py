@@ -60,7 +60,7 @@ def torture(
         (out / "report.json").write_text(as_text + "\n")
     sys.stdout.write((as_text if as_json else report.as_markdown()) + "\n")
     if report.clean:
-        shutil.rmtree(folder.parent, ignoreerrors=True)
+        shutil.rmtree(folder.parent, ignore_errors=True)
         return
     err.print(f"what is left of the node and the PACS, for whoever looks into it: {folder}")
     raise typer.Exit(1)

@@ -55,7 +55,7 @@ def custody(
 def _print_receipt(found: dict[str, Any]) -> None:
     for uid in found["studies"]:
         out.print(f"study {uid}", style="bold")
-    for kind in ("received", "corrected", "made", "delivered", "removed"):
+    for kind in ("received", "corrected", "made", "delivered", "withdrawn", "removed"):
         entries = found[kind]
         if entries:
             size = sum(e.get("size", 0) for e in entries)

@@ -1,4 +1,4 @@
-"""Verbs of the command line that a person decides with: retry, force, hold, release, ignore."""
+"""Verbs of the command line that a person decides with: retry, force, hold, release, ignore, withdraw."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from .cli_common import ConfigFile, open_node, out
 from .errors import UnsuitableInput
-from .study import CaseKey
+from .study import AWAITS_RELEASE, CaseKey
 
 Study = Annotated[str, typer.Argument(help="Study Instance UID, or case as `status --json` prints it.")]
 Target = Annotated[
@@ -17,12 +17,12 @@ Target = Annotated[
         help="Study Instance UID or case, delivery as `status` prints it, or a destination's name."
     ),
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why: it is kept in the history.")]
+Reason = Annotated[str, typer.Option("--reason", "--because", help="Why: it is kept in the history.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to ``app``."""
-    for verb in (retry, force, hold, release, ignore):
+    for verb in (retry, force, hold, release, ignore, withdraw):
         app.command()(verb)
 
 
@@ -72,14 +72,28 @@ def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
         _say(store.hold(what, f"held by a person: {reason}"), "is held until it is released")
 
 
-def release(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
-    """Let a held study, delivery or destination go on.
+def release(
+    what: Target,
+    reason: Reason,
+    destination: Annotated[
+        str, typer.Option(help="Send a study's results there that wait for their release.")
+    ] = "",
+    by: Annotated[str, typer.Option(help="Who releases results: a physicist or radiologist, by name.")] = "",
+    config_file: ConfigFile = None,
+) -> None:
+    """Let a held study, delivery or destination go on, or results that wait for someone to look at them.
 
     Example: mrsi-node release 1.2.840.113619.2.1 --reason "checked"
+    Example: mrsi-node release 1.2.840.113619.2.1 --destination PACS --by "Dr Roe" --because "plausible"
     """
     settings, store = open_node(config_file)
-    if ":" in what:
-        store.release_delivery(what, f"released by a person: {reason}")
+    if destination:
+        settings.destination_named(destination)
+        delivery = store.release_results(what, destination, _signed(by, reason))
+        out.print(f"delivery {delivery} is released")
+    elif ":" in what:
+        waits = store.delivery(what).reason == AWAITS_RELEASE
+        store.release_delivery(what, _signed(by, reason) if waits else f"released by a person: {reason}")
         out.print(f"delivery {what} is released")
     elif what in {d.name for d in settings.destination}:
         store.release_destination(what, f"released by a person: {reason}")
@@ -95,6 +109,38 @@ def ignore(study: Study, reason: Reason, config_file: ConfigFile = None) -> None
     """
     key = open_node(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
     _say(key, "is ignored, with what still comes for it")
+
+
+def withdraw(
+    study: Study,
+    reason: Reason,
+    by: Annotated[str, typer.Option(help="Who withdraws the results, by name.")],
+    patient_safety: Annotated[
+        bool, typer.Option(help="Reject them for patient safety, not for quality.")
+    ] = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Take back a study's results: every destination that has any gets a note that rejects them.
+
+    Example: mrsi-node withdraw 1.2.840.113619.2.1 --because "anatomy of another visit" --by "Dr Roe"
+    """
+    from .service import open_spool
+    from .withdraw import withdraw as run
+
+    settings, store = open_node(config_file)
+    done = run(
+        settings, store, open_spool(settings), study, by=by, because=reason, patient_safety=patient_safety
+    )
+    for name, objects in done.objects.items():
+        out.print(f"{objects} objects at {name} are rejected: a note is on its way")
+    if not done.objects:
+        out.print("nothing had been sent, and nothing will be")
+
+
+def _signed(by: str, reason: str) -> str:
+    if not by.strip():
+        raise UnsuitableInput("a physicist or radiologist releases these results: say who, with --by")
+    return f"released by {by}: {reason}"
 
 
 def _say(key: CaseKey, what: str) -> None:

@@ -51,13 +51,16 @@ def _print_case(case: dict[str, Any]) -> None:
         said = r["reason"] or r["waiting_for"] or ""
         line = f"  revision {r['revision']}: {r['state']} since {_clock(r['since'])}"
         out.print(line + (f": {said}" if said else ""), markup=False)
+        for w in r["withdrawn"]:
+            out.print(f"    withdrawn {_clock(w['at'])} by {w['by']}: {w['because']}", markup=False)
         for f in r["series"]:
             out.print(f"    {f['role']:15} {f['description'] or f['uid']}: {f['reason']}", markup=False)
         for d in r["deliveries"]:
             because = f": {d['reason']}" if d["reason"] else ""
             proven = f", {d['proven']} proven" if d["proven"] else ""
+            what = "" if d["purpose"] == "results" else f" of a note ({d['purpose']})"
             out.print(
-                f"    delivery {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
+                f"    delivery{what} {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
                 markup=False,
             )
             for words, count in Counter(o["because"] for o in d["otherwise"]).items():

@@ -55,6 +55,7 @@ class ProvingRules(_Table):
 class _Destination(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
     wait_for_release: bool = False
+    explain_no_result: bool = False
     retry: RetryRules = RetryRules()
     circuit: CircuitRules = CircuitRules()
     proof: Literal["none", "query", "commitment"] = "none"

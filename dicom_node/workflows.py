@@ -15,18 +15,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pydicom
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from pydicom import Dataset
 from sqlalchemy.exc import OperationalError
 
 from . import boundary, log
 from .config import Settings
 from .deliver import Courier
+from .encode.predecessors import Earlier
 from .errors import BadConfiguration, PermanentError, TemporaryError
+from .explain import reason_note
 from .heartbeat import Heartbeat
 from .process import Case, identify_case, make_results
+from .series import Role
 from .spool import Spool, fsync_tree
 from .store import Made, Revision, Store
-from .study import CaseKey, DeliveryState, IllegalTransition, State
+from .study import CaseKey, DeliveryState, Event, IllegalTransition, State
 
 _LOG = log.get("workflows")
 
@@ -75,7 +80,7 @@ class Worker:
         try:
             self._resolve(revision)
         except PermanentError as problem:
-            self.store.fail(key, str(problem))
+            self._end(revision, Event.GAVE_UP, str(problem))
             _LOG.warning("revision.failed", case=key.case, revision=key.revision, reason=str(problem))
         except _MAY_PASS:
             raise  # the engine tries again: disk full, database busy
@@ -84,7 +89,9 @@ class Worker:
         except Exception as bug:  # the worker's one catch-all: a bug fails its study, not the node
             _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
             words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
-            self.store.fail(key, words)
+            self._end(
+                revision, Event.GAVE_UP, words, said="an error inside the node; its operators know more"
+            )
         else:
             seconds = round(time.monotonic() - began, 1)
             _LOG.info("revision.resolved", case=key.case, revision=key.revision, seconds=seconds)
@@ -97,14 +104,17 @@ class Worker:
         self.store.identified(key, identified.findings)
         boundary.passed("resolve.identified")
         if identified.nothing is not None:
-            self.store.ignore(key, identified.nothing)
+            spectra = any(f.role == Role.SPECTRA for f in identified.findings)
+            self._end(revision, Event.NOTHING_TO_DO, identified.nothing, tell=spectra)
             return
         unchanged = identified.input_digest == self.store.last_input_digest(key)
         if identified.input_digest and unchanged and revision.attempt == 1:  # a person's retry is run
             self.store.ignore(key, "what came late is not used: the results of the revision before stand")
             return
         folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
-        results = make_results(case, identified, self.settings, folder)
+        retakes = self.store.times_withdrawn(key.case)
+        earlier = self._earlier(revision)
+        results = make_results(case, identified, self.settings, folder, retakes=retakes, earlier=earlier)
         boundary.passed("resolve.made")
         fsync_tree(folder)
         boundary.passed("resolve.synced")
@@ -114,7 +124,36 @@ class Worker:
         names = [d.name for d in self.settings.destination]
         waiting = [d.name for d in self.settings.destination if d.wait_for_release]
         self.store.encoded(key, made, report, identified.input_digest, names, waiting)
+        self.store.supersede_unreleased(key, revision.attempt)
         boundary.passed("resolve.encoded")
+
+    def _earlier(self, revision: Revision) -> Earlier:
+        """Headers of the results that those of ``revision`` supersede, as long as they are in the spool."""
+        paths = self.store.sent_before(revision.key, revision.attempt)
+
+        def header(name: str) -> Dataset | None:
+            if name not in paths:
+                return None
+            try:
+                return pydicom.dcmread(self.spool.path(paths[name]), stop_before_pixels=True)
+            except FileNotFoundError:
+                return None
+
+        return header
+
+    def _end(
+        self, revision: Revision, event: Event, words: str, *, said: str = "", tell: bool = True
+    ) -> None:
+        """Without results; a note goes to destinations that want one, in words for outside (``said``)."""
+        names = [d.name for d in self.settings.destination if d.explain_no_result]
+        note = None
+        if names and tell:
+            members = self.store.members(revision.key)
+            note = reason_note(revision, members, said or words, self.spool, self.settings.output)
+        if note is None:
+            self.store.advance(revision.key, event, words)
+        else:
+            self.store.explain(revision.key, event, words, note, names)
 
 
 def _in_spool(made: Made, folder: str) -> Made:

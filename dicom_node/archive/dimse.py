@@ -38,7 +38,11 @@ _WORDS = {
 class DimsePacs:
     """One peer. Every question is an association of its own, and ends within the time-outs."""
 
-    def __init__(self, rules: PacsRules, node: NodeRules, accept: Accept) -> None:
+    def __init__(
+        self, rules: PacsRules, node: NodeRules, accept: Accept, classes: Sequence[str] = _ANATOMY
+    ) -> None:
+        """``classes``: SOP classes that C-GET may bring; C-MOVE brings whatever the listener takes."""
+        self._classes = classes
         self._rules = rules
         self._node = node
         self._accept = accept
@@ -93,9 +97,9 @@ class DimsePacs:
         model = StudyRootQueryRetrieveInformationModelGet
         ae = self._ae()
         ae.add_requested_context(model)
-        for sop_class in _ANATOMY:
+        for sop_class in self._classes:
             ae.add_requested_context(sop_class)
-        roles = [build_role(sop_class, scp_role=True) for sop_class in _ANATOMY]
+        roles = [build_role(sop_class, scp_role=True) for sop_class in self._classes]
         handlers = [(evt.EVT_C_STORE, self._on_c_store)]
         with self._associate(ae, ext_neg=roles, evt_handlers=handlers) as association:
             for status, _ in association.send_c_get(wanted, model):

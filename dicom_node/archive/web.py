@@ -42,7 +42,7 @@ class WebPacs:
         for found in self._query(f"{series}/instances", {}, ("SOPClassUID", "SOPInstanceUID")):
             uid = str(found.SOPInstanceUID)
             content = self._get(f"{series}/instances/{quote(uid)}", _INSTANCE)
-            status = self._accept(_only_part(*content), str(found.get("SOPClassUID", "")), uid)
+            status = self._accept(only_part(*content), str(found.get("SOPClassUID", "")), uid)
             if status != 0:
                 raise TemporaryError(f"an instance from the archive was not kept (status {status:04X})")
 
@@ -73,7 +73,7 @@ class WebPacs:
         return body, kind
 
 
-def _only_part(body: bytes, kind: str) -> bytes:
+def only_part(body: bytes, kind: str) -> bytes:
     """The instance in a multipart/related answer (PS3.18 8.6.1.2)."""
     header = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode(), headersonly=True)
     boundary = header.get_boundary()

@@ -19,7 +19,8 @@ from dicom_node.store import Sendable
 
 from . import dicom, dicomweb, folder
 from .commitment import ask as ask_commitment
-from .dicom import echo
+from .dicom import echo, series_of
+from .dicomweb import fetch_instance
 from .refusals import ObjectsRefused, Refusal
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     "Taken",
     "ask_commitment",
     "echo",
+    "fetch_instance",
     "send",
     "send_paths",
+    "series_of",
     "shown",
     "wanted",
 ]

@@ -12,6 +12,7 @@ from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
+from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore
 
@@ -31,6 +32,7 @@ __all__ = [
     "Inquiry",
     "InstanceStore",
     "Item",
+    "Kept",
     "Kind",
     "Made",
     "Member",
@@ -53,5 +55,7 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, WorkerStore, ClockStore, Overview):
+class Store(
+    FolderStore, PersonStore, EvidenceStore, ReviewStore, CommitmentStore, WorkerStore, ClockStore, Overview
+):
     """All queries over one database; each public method is one transaction."""

@@ -97,10 +97,17 @@ class Overview(LedgerStore):
                     "report": r.report,
                     "series": self._series(tx, case, r.revision),
                     "deliveries": self._deliveries(tx, case, r.revision),
+                    "withdrawn": self._withdrawn(tx, case, r.revision),
                 }
                 for r in revisions
             ],
         }
+
+    @staticmethod
+    def _withdrawn(tx: Connection, case: str, revision: int) -> list[dict[str, Any]]:
+        w = t.withdrawals.c
+        query = t.withdrawals.select().where(w.case_id == case, w.revision == revision).order_by(w.at)
+        return [{"at": r.at, "by": r.who, "because": r.because, "title": r.title} for r in tx.execute(query)]
 
     def _series(self, tx: Connection, case: str, revision: int) -> list[dict[str, str]]:
         query = t.series.select().where(t.series.c.case_id == case, t.series.c.revision == revision)

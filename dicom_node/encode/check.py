@@ -11,8 +11,11 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom_node.errors import BadObject
+from dicom_node.source import SourceStudy
 from sr_core import SuperResolved
 
+from .check_modules import check_identity, check_modules, check_references, source_uids
+from .defect import Defect, demand
 from .encoded import EncodedObject
 from .planes import strings
 from .viewers import highest_plane, in_reading_order
@@ -67,25 +70,32 @@ class _Series:
     instances: list[str] = field(default_factory=list)
 
 
-def check(objects: Sequence[EncodedObject], result: SuperResolved | None = None) -> None:
-    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values.
+def check(
+    objects: Sequence[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> None:
+    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values;
+    with ``source``, identity and references with it.
 
     Raises BadObject naming the first bad object and its defect.
     """
-    for _ in checked(objects, result):
+    for _ in checked(objects, result, source):
         pass
 
 
-def checked(objects: Iterable[EncodedObject], result: SuperResolved | None = None) -> Iterator[EncodedObject]:
+def checked(
+    objects: Iterable[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> Iterator[EncodedObject]:
     """``objects``, each handed on once it has passed. Raises BadObject as ``check``."""
-    gate = _Gate(result)
+    gate = _Gate(result, source)
     for obj in objects:
         gate.admit(obj)
         yield obj
 
 
 class _Gate:
-    def __init__(self, result: SuperResolved | None) -> None:
+    def __init__(self, result: SuperResolved | None, source: SourceStudy | None = None) -> None:
+        self._source = source
+        self._source_uids = source_uids(source) if source is not None else frozenset()
         self._values: dict[str, NDArray[np.float32]] = {}
         self._result = result
         if result is not None:
@@ -108,7 +118,11 @@ class _Gate:
                 self._check_parametric_map(d)
             else:
                 self._check_segmentation(d)
-        except _Defect as defect:
+            check_modules(obj)
+            if self._source is not None:
+                check_identity(d, self._source)
+                check_references(d, self._seen | self._source_uids)
+        except Defect as defect:
             raise BadObject(f"{obj.name}: {defect}") from None
         except (AttributeError, IndexError, KeyError) as missing:
             raise BadObject(f"{obj.name}: incomplete, {missing}") from missing
@@ -116,39 +130,42 @@ class _Gate:
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
         for keyword in _MUST_HAVE_VALUE:
-            _demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
+            demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
         for keyword in _MUST_BE_THERE:
-            _demand(keyword in d, f"{keyword} is missing")
+            demand(keyword in d, f"{keyword} is missing")
         for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
-            _demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")
-        _demand(
-            d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID, "file meta names another instance"
-        )
-        _demand(str(d.SOPInstanceUID) not in self._seen, f"instance {d.SOPInstanceUID} occurs twice")
-        _demand(obj.name not in self._names, "another object has this name")
+            demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")
+        demand(d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID, "file meta names another instance")
+        demand(str(d.SOPInstanceUID) not in self._seen, f"instance {d.SOPInstanceUID} occurs twice")
+        demand(obj.name not in self._names, "another object has this name")
         self._seen.add(str(d.SOPInstanceUID))
         self._names.add(obj.name)
         if self._first is None:
             self._first = d
         for keyword in _SAME_IN_ALL:
-            _demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
+            demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
 
     def _check_mr(self, d: Dataset) -> None:
-        _demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
-        _demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
+        demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
+        demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
         uid, position = str(d.SeriesInstanceUID), strings(d.ImagePositionPatient)
         geometry = _mr_geometry(d)
+        before = next(iter(self._series.values()), None)
         series = self._series.setdefault(uid, _Series(geometry))
-        _demand(series.geometry == geometry, "geometry differs from the slice before")
+        demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
             normal = _normal(d.ImageOrientationPatient)
             step = float(np.dot(_floats(position) - _floats(series.positions[-1]), normal))
-            _demand(step > 0, f"slices do not ascend: {step:.4f} mm from the slice before")
+            demand(step > 0, f"slices do not ascend: {step:.4f} mm from the slice before")
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
-        _demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
+        demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
+        if before is not None and before is not series:
+            there = before.positions[len(series.positions) - 1 :][:1]
+            same = before.geometry == geometry and there == [position]
+            demand(same, "geometry differs from the MR series before")
         stored = np.frombuffer(d.PixelData, "<u2")
-        _demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
+        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
         if "RealWorldValueMappingSequence" in d:
             self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
 
@@ -160,16 +177,14 @@ class _Gate:
         slope = float(mapping.RealWorldValueSlope)
         wanted = np.clip(values[k], 0, None).astype(np.float64)
         apart = float(np.abs(stored * slope + float(mapping.RealWorldValueIntercept) - wanted).max())
-        _demand(
-            apart <= slope / 2 * (1 + 1e-6), f"a value is off by {apart:g}, over half a step of {slope:g}"
-        )
+        demand(apart <= slope / 2 * (1 + 1e-6), f"a value is off by {apart:g}, over half a step of {slope:g}")
 
     def _check_parametric_map(self, d: Dataset) -> None:
-        _demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
-        _demand(str(d.SeriesInstanceUID) not in self._single, "two Parametric Maps in one series")
+        demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
+        demand(str(d.SeriesInstanceUID) not in self._single, "two Parametric Maps in one series")
         self._single.add(str(d.SeriesInstanceUID))
         shared = d.SharedFunctionalGroupsSequence[0]
-        _demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
+        demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
         parent = self._parent(d)
         positions = [
             strings(f.PlanePositionSequence[0].ImagePositionPatient)
@@ -177,45 +192,41 @@ class _Gate:
         ]
         normal = _normal(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
         heights = np.array([_floats(p) for p in positions]) @ normal
-        _demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
-        _demand(
-            int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames"
-        )
-        _demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
-        _demand(positions == parent.positions, "frames are not the planes of the referenced series")
+        demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
+        demand(int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames")
+        demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
+        demand(positions == parent.positions, "frames are not the planes of the referenced series")
         for frame, instance in zip(d.PerFrameFunctionalGroupsSequence, parent.instances, strict=True):
             source = frame.DerivationImageSequence[0].SourceImageSequence[0]
-            _demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
+            demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
         values = np.frombuffer(d.FloatPixelData, "<f4")
-        _demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
-        _demand(bool(np.isfinite(values).all()), "values that are not finite")
+        demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
+        demand(bool(np.isfinite(values).all()), "values that are not finite")
         mapping = shared.RealWorldValueMappingSequence[0]
-        _demand(
-            mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled"
-        )
+        demand(mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled")
         wanted = self._values.get(mapping.LUTLabel)
         if wanted is not None:
-            _demand(
+            demand(
                 np.array_equal(values, wanted.ravel()), f"values are not those of the {mapping.LUTLabel} map"
             )
 
     def _parent(self, d: Dataset) -> _Series:
-        _demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")
+        demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")
         uid = str(d.ReferencedSeriesSequence[0].SeriesInstanceUID)
-        _demand(uid in self._series, "the first referenced series is none of the MR series before it")
+        demand(uid in self._series, "the first referenced series is none of the MR series before it")
         return self._series[uid]
 
     def _check_segmentation(self, d: Dataset) -> None:
-        _demand(d.Modality == "SEG" and d.SegmentationType == "BINARY", "not a BINARY segmentation")
+        demand(d.Modality == "SEG" and d.SegmentationType == "BINARY", "not a BINARY segmentation")
         numbers = [int(s.SegmentNumber) for s in d.SegmentSequence]
-        _demand(numbers == list(range(1, len(numbers) + 1)), f"segments are numbered {numbers}")
+        demand(numbers == list(range(1, len(numbers) + 1)), f"segments are numbered {numbers}")
         frames = d.PerFrameFunctionalGroupsSequence
-        _demand(len(frames) > 0 and int(d.NumberOfFrames) == len(frames), "no frame")
+        demand(len(frames) > 0 and int(d.NumberOfFrames) == len(frames), "no frame")
         masks = _segment_frames(d)
         for frame in frames:
             number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-            _demand(number in numbers, f"a frame of segment {number}, which is not described")
-            _demand(
+            demand(number in numbers, f"a frame of segment {number}, which is not described")
+            demand(
                 len(frame.DerivationImageSequence[0].SourceImageSequence) == 1, "a frame without its plane"
             )
         first = d.get("ReferencedSeriesSequence", [])[:1]
@@ -224,32 +235,23 @@ class _Gate:
             self._check_segmentation_on_grid(d, masks, parent)
 
     def _check_segmentation_on_grid(self, d: Dataset, masks: NDArray[np.bool_], parent: _Series) -> None:
-        _demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
+        demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
         planes = {p: k for k, p in enumerate(parent.positions)}
         volumes = np.zeros((len(d.SegmentSequence), len(planes), d.Rows, d.Columns), dtype=bool)
         for frame, mask in zip(d.PerFrameFunctionalGroupsSequence, masks, strict=True):
             k = planes.get(strings(frame.PlanePositionSequence[0].ImagePositionPatient))
-            _demand(k is not None, "a frame lies on no plane of the referenced series")
+            demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
-        _demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
+        demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
         ends = [highest_plane(v) for v in volumes]
-        _demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
+        demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
         if self._result is None:
             return
         masks_made = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
         wanted = in_reading_order(masks_made, lambda m: m)
-        _demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
+        demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
         for number, (written, mask) in enumerate(zip(volumes, wanted, strict=True), start=1):
-            _demand(np.array_equal(written, mask), f"segment {number} is not its mask")
-
-
-class _Defect(Exception):
-    """What is wrong with an object, in words."""
-
-
-def _demand(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise _Defect(otherwise)
+            demand(np.array_equal(written, mask), f"segment {number} is not its mask")
 
 
 def _floats(written: Sequence[str]) -> NDArray[np.float64]:
@@ -288,5 +290,5 @@ def _segment_frames(d: Dataset) -> NDArray[np.bool_]:
     shape = (int(d.NumberOfFrames), int(d.Rows), int(d.Columns))
     bits = np.unpackbits(np.frombuffer(d.PixelData, np.uint8), bitorder="little")
     n = int(np.prod(shape))
-    _demand(bits.size >= n, "pixels do not fill the frames")
+    demand(bits.size >= n, "pixels do not fill the frames")
     return bits[:n].reshape(shape).astype(bool)

@@ -220,6 +220,13 @@ class GatherRules(Table):
     pacs: PacsRules | None = None
 
 
+class GateRules(Table):
+    """What objects must pass before they leave, besides our own check: dciodvfy, where it is installed."""
+
+    dciodvfy: Literal["series", "all", "off"] = "series"
+    dciodvfy_s: float = Field(60.0, gt=0)
+
+
 class PeerRules(Table):
     """Where a peer listens that asks us for storage commitment: our answer may need an association there."""
 
@@ -274,6 +281,7 @@ class Settings(BaseSettings):
     identify: IdentifyRules = IdentifyRules()
     resolve: ResolveRules = ResolveRules()
     output: OutputRules = OutputRules()
+    gate: GateRules = GateRules()
     destination: tuple[Destination, ...] = ()
     peer: tuple[PeerRules, ...] = ()
     retention: RetentionRules = RetentionRules()

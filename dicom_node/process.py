@@ -19,6 +19,7 @@ import sr_core
 
 from . import nifti
 from .config import IdentifyRules, ResolveRules, Settings
+from .dciodvfy import SecondOpinion
 from .decode import decode
 from .encode import EncodedObject, Kind, checked, encode_study
 from .encode.predecessors import Earlier, superseding
@@ -125,7 +126,7 @@ def make_results(
         raise UnsuitableInput(str(e)) from e
     progress("encode, check and write")
     objects = superseding(encode_study(result, source, settings.output), earlier)
-    made = _write(checked(objects, result), result, folder)
+    made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))
     report = _report(identified, source, result, made, time.monotonic() - began)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return Results(made, report)
@@ -175,20 +176,24 @@ def _digest(case: Case, series: Sequence[IdentifiedSeries]) -> str:
     return digest.hexdigest()
 
 
-def _write(objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path) -> tuple[Made, ...]:
+def _write(
+    objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path, opinion: SecondOpinion
+) -> tuple[Made, ...]:
     (folder / "dicom").mkdir(parents=True)
     (folder / "nifti").mkdir()
     made = []
-    with ThreadPoolExecutor(1) as beside:  # compression leaves the interpreter free for DICOM
+    with ThreadPoolExecutor(1) as beside, opinion:  # compression leaves the interpreter free for DICOM
         volumes = beside.submit(nifti.write_result, result, folder / "nifti")
         for number, o in enumerate(objects):
             path = folder / "dicom" / f"{number:04d}-{o.name}.dcm"
             o.dataset.save_as(path, enforce_file_format=True)
+            opinion.ask(o, path)
             uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
             made.append(Made(str(path.relative_to(folder)), o.kind, o.name, *uids, sha256_of(path)))
         for path in volumes.result():
             name = path.name.removesuffix(".nii.gz")
             made.append(Made(str(path.relative_to(folder)), "NIFTI", name, "", "", sha256_of(path)))
+        opinion.conclude()
     return tuple(made)
 
 

@@ -11,9 +11,11 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom_node.errors import BadObject
+from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
 from .check_documents import check_report
+from .check_modules import check_identity, check_modules, check_references, source_uids
 from .defect import Defect, demand
 from .encoded import EncodedObject
 from .planes import strings
@@ -73,25 +75,32 @@ class _Series:
     instances: list[str] = field(default_factory=list)
 
 
-def check(objects: Sequence[EncodedObject], result: SuperResolved | None = None) -> None:
-    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values.
+def check(
+    objects: Sequence[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> None:
+    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values;
+    with ``source``, identity and references with it.
 
     Raises BadObject naming the first bad object and its defect.
     """
-    for _ in checked(objects, result):
+    for _ in checked(objects, result, source):
         pass
 
 
-def checked(objects: Iterable[EncodedObject], result: SuperResolved | None = None) -> Iterator[EncodedObject]:
+def checked(
+    objects: Iterable[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> Iterator[EncodedObject]:
     """``objects``, each handed on once it has passed. Raises BadObject as ``check``."""
-    gate = _Gate(result)
+    gate = _Gate(result, source)
     for obj in objects:
         gate.admit(obj)
         yield obj
 
 
 class _Gate:
-    def __init__(self, result: SuperResolved | None) -> None:
+    def __init__(self, result: SuperResolved | None, source: SourceStudy | None = None) -> None:
+        self._source = source
+        self._source_uids = source_uids(source) if source is not None else frozenset()
         self._values: dict[str, NDArray[np.float32]] = {}
         self._result = result
         if result is not None:
@@ -116,6 +125,10 @@ class _Gate:
                 self._check_segmentation(d)
             else:
                 check_report(d, self._seen, self._values, self._masks())
+            check_modules(obj)
+            if self._source is not None:
+                check_identity(d, self._source)
+                check_references(d, self._seen | self._source_uids)
         except Defect as defect:
             raise BadObject(f"{obj.name}: {defect}") from None
         except (AttributeError, IndexError, KeyError) as missing:
@@ -154,6 +167,7 @@ class _Gate:
         demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
         uid, position = str(d.SeriesInstanceUID), strings(d.ImagePositionPatient)
         geometry = _mr_geometry(d)
+        before = next(iter(self._series.values()), None)
         series = self._series.setdefault(uid, _Series(geometry))
         demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
@@ -163,6 +177,10 @@ class _Gate:
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
         demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
+        if before is not None and before is not series:
+            there = before.positions[len(series.positions) - 1 :][:1]
+            same = before.geometry == geometry and there == [position]
+            demand(same, "geometry differs from the MR series before")
         stored = np.frombuffer(d.PixelData, "<u2")
         demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
         if "RealWorldValueMappingSequence" in d:

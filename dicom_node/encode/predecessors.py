@@ -44,6 +44,16 @@ def refer_to_predecessor(d: Dataset, before: Dataset) -> None:
     d.DerivationDescription = short_text(f"Supersedes an earlier result of this study. {said}")
 
 
+def predecessors_of(image: Dataset) -> set[str]:
+    """SOP Instance UIDs of the earlier results that ``image`` says it supersedes."""
+    found = set()
+    for item in image.get("ReferencedImageSequence", ()):
+        purposes = item.get("PurposeOfReferenceCodeSequence", ())
+        if any((p.CodeValue, p.CodingSchemeDesignator) == SUPERSEDED[:2] for p in purposes):
+            found.add(str(item.ReferencedSOPInstanceUID))
+    return found
+
+
 def _hierarchical(before: Dataset) -> Dataset:
     """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
     study, series = Dataset(), Dataset()

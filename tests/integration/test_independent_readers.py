@@ -46,7 +46,7 @@ Written = Mapping[str, Path]
 def write(result: SuperResolved, source: SourceStudy, folder: Path, **rules: object) -> Written:
     """All objects of a study as files, by name."""
     paths = {}
-    for obj in checked(encode_study(result, source, OutputRules(**rules)), result):
+    for obj in checked(encode_study(result, source, OutputRules(**rules)), result, source):
         paths[obj.name] = folder / f"{obj.name}.dcm"
         obj.dataset.save_as(paths[obj.name], enforce_file_format=True)
     return paths

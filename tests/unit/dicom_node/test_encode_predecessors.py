@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import ComprehensiveSRStorage
 
 from dicom_node.config import OutputRules
 from dicom_node.encode import EncodedObject, checked, encode_study
-from dicom_node.encode.predecessors import refer_to_predecessor, superseding
+from dicom_node.encode.predecessors import superseding
 from tests import phantom
 from tests.harness import dciodvfy_errors
 
@@ -33,9 +32,13 @@ def later(earlier: dict[str, Dataset]) -> list[EncodedObject]:
     return list(checked(superseding(objects(model_hash="ab" * 32), earlier.get)))
 
 
+def images(objects: list[EncodedObject]) -> list[EncodedObject]:
+    return [o for o in objects if o.kind != "SR"]
+
+
 def test_every_image_names_the_earlier_one_of_its_place(later, earlier) -> None:
     assert {o.name for o in later} == set(earlier)
-    for o in later:
+    for o in images(later):
         (item,) = o.dataset.ReferencedImageSequence
         assert item.ReferencedSOPInstanceUID == earlier[o.name].SOPInstanceUID != o.dataset.SOPInstanceUID
         assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "SUPERSEDED"
@@ -43,7 +46,7 @@ def test_every_image_names_the_earlier_one_of_its_place(later, earlier) -> None:
 
 
 def test_viewers_still_find_the_parent_series_first(later, earlier) -> None:
-    for o in later:
+    for o in images(later):
         if o.kind != "MR":
             listed = [s.SeriesInstanceUID for s in o.dataset.ReferencedSeriesSequence]
             assert listed[0] == later[0].dataset.SeriesInstanceUID
@@ -64,13 +67,11 @@ def test_the_very_same_object_again_is_left_as_it_is(earlier) -> None:
     assert not any("ReferencedImageSequence" in o.dataset for o in again)
 
 
-def test_a_document_names_its_predecessor_as_documents_do(earlier) -> None:
-    report, before = Dataset(), Dataset()
-    report.ContentSequence = []
-    before.SOPClassUID, before.SOPInstanceUID = ComprehensiveSRStorage, "2.25.3"
-    before.StudyInstanceUID, before.SeriesInstanceUID = "2.25.1", "2.25.2"
-    refer_to_predecessor(report, before)
-    (study,) = report.PredecessorDocumentsSequence
-    assert study.StudyInstanceUID == "2.25.1"
+def test_a_document_names_its_predecessor_as_documents_do(later, earlier) -> None:
+    (report,) = (o for o in later if o.kind == "SR")
+    (study,) = report.dataset.PredecessorDocumentsSequence
+    assert study.StudyInstanceUID == report.dataset.StudyInstanceUID
     (series,) = study.ReferencedSeriesSequence
-    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.3"
+    assert series.SeriesInstanceUID == earlier[report.name].SeriesInstanceUID
+    (item,) = series.ReferencedSOPSequence
+    assert item.ReferencedSOPInstanceUID == earlier[report.name].SOPInstanceUID

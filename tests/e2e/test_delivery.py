@@ -154,14 +154,6 @@ def test_what_is_held_goes_on_when_it_is_released(make_node, tmp_path):
         assert len(pacs.received) == len(pacs.kept)
 
 
-def test_a_second_worker_of_one_name_is_refused(make_node, tmp_path):
-    node = make_node(predecessor_s=1.0)
-    node.wait_for(lambda s: s["workers"])
-    done = node.cli("work", "--name", "worker-under-test")
-    assert done.returncode == 2
-    assert "give this one its own --name" in done.stderr
-
-
 def test_a_late_instance_opens_a_new_revision_and_an_unused_one_changes_nothing(make_node, tmp_path):
     node = make_node(destinations=folder_destination(tmp_path / "out"))
     study = builders.study()

@@ -41,8 +41,7 @@ def make_worker() -> Iterator[Callable[[Node, str], Worker]]:
 
     yield make
     for worker in workers:
-        worker.resume()
-        worker.stop()
+        worker.kill()
 
 
 def database_of(node: Node) -> Store:

@@ -309,7 +309,7 @@ def test_class_17_a_title_from_another_address_is_refused(start: Callable[..., R
 
 
 @pytest.mark.parametrize("uid", ["../../evil", "1.2/3", "1.2.03"])
-def test_a_uid_that_is_none_is_refused_and_leaves_the_spool_alone(
+def test_class_1_a_uid_that_is_a_path_is_refused_and_leaves_the_spool_alone(
     start: Callable[..., Running], tmp_path: Path, uid: str
 ) -> None:
     node = start()

@@ -109,7 +109,13 @@ class Worker:
             return
         unchanged = identified.input_digest == self.store.last_input_digest(key)
         if identified.input_digest and unchanged and revision.attempt == 1:  # a person's retry is run
-            self.store.ignore(key, "what came late is not used: the results of the revision before stand")
+            gone = self.store.times_withdrawn(key.case)
+            then = (
+                "the results of the revision before stand"
+                if not gone
+                else ("the results of the revision before were withdrawn; retry the study to have new ones")
+            )
+            self.store.ignore(key, f"what came late is not used: {then}")
             return
         folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
         retakes = self.store.times_withdrawn(key.case)

@@ -31,8 +31,6 @@ from .study import identity_of, rehearsal_set
 
 __all__ = ["PATIENT_ID", "PATIENT_NAME", "Rehearsal", "Went", "rehearse"]
 
-_SHOWN_S = 30.0  # how long a query may take to show what was just taken
-
 PATIENT_NAME, PATIENT_ID = "TEST^REHEARSAL", "TEST-REHEARSAL"
 
 
@@ -184,8 +182,8 @@ class _Run:
             left = [f for f in left if f.sop_uid not in self._taken and f.sop_uid not in self._fate]
 
     def query(self) -> None:
-        """Whether it shows what it took; an archive may index late."""
-        until = time.monotonic() + _SHOWN_S
+        """Whether it shows what it took; an archive may index as late as its ``settle_s``."""
+        until = time.monotonic() + self._destination.proving.settle_s
         files = list(self._taken.values())
         while files:
             try:
@@ -203,9 +201,11 @@ class _Run:
             self._fate[f.sop_uid] = (f, "not shown", words)
 
     def fetch(self, store: Store | None, spool: Spool | None) -> str:
-        """Everything that it took, back and compared; returns how it came."""
+        """Everything that it shows, back and compared; all that it took, if it shows nothing."""
         back = Back(self._spool.root / "back")
-        sent = [(*dispatch.series_of([f], self._spool.root)[0], f) for f in self._taken.values()]
+        shown = [f for f in self._taken.values() if f.sop_uid not in self._fate]
+        files = shown or list(self._taken.values())
+        sent = [(*dispatch.series_of([f], self._spool.root)[0], f) for f in files]
         words, how = "it did not come back", ""
         try:
             if isinstance(self._destination, DicomWebDestination):

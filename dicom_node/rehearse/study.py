@@ -15,7 +15,7 @@ from dicom_node.spool import Spool
 from dicom_node.store import Sendable
 from sr_core import Acquisition, AnatomicalImage, Contrast, Grid, Metabolite, MetaboliteMap, Unit, Volume
 
-_SHAPE, _SPACING_MM = (8, 12, 12), (6.0, 5.0, 5.0)
+_SHAPE, _SPACING_MM = (5, 12, 12), (10.0, 5.0, 5.0)
 _ANATOMY_SHAPE, _ANATOMY_MM = (16, 30, 30), (3.0, 2.0, 2.0)
 _METABOLITES = {
     Metabolite.TNAA: (9.0, 4.0),  # mmol/L in the brain, and in the lesion
@@ -34,7 +34,7 @@ def rehearsal_set(settings: Settings, identity: Identity, spool: Spool) -> list[
     """
     source = spool.root / "source"
     write_dicom(_acquisition(), source, identity)
-    quick = settings.resolve.model_copy(update={"method": "bicubic", "factor": (2, 2, 2)})
+    quick = settings.resolve.model_copy(update={"method": "bicubic", "factor": (2, 2, 2), "motion": "ignore"})
     settings = settings.model_copy(update={"resolve": quick})
     case = open_folder(source)
     identified = identify_case(case, settings.input_rules)

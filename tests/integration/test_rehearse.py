@@ -92,7 +92,10 @@ def test_what_an_archive_takes_and_does_not_keep_is_found_out(tmp_path):
     script.write_text(_DROPS_SEGMENTATIONS)
     pacs = orthanc(tmp_path / "orthanc", port, node={"AllowGet": False}, LuaScripts=[str(script)])
     try:
-        where = DicomDestination(name="PACS", ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port)
+        where = DicomDestination(
+            name="PACS", ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port,
+            proving={"settle_s": 2.0},
+        )  # fmt: skip
         found = rehearsed(where, port=port)
         assert not found.good
         assert became(found) == {"MR": "kept", "PM": "kept", "SEG": "not shown"}

@@ -14,10 +14,12 @@ from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
-from .check_documents import check_report
+from .check_documents import check_registration, check_report
 from .check_modules import check_identity, check_modules, check_references, source_uids
+from .check_pictures import check_capture
 from .defect import Defect, demand
 from .encoded import EncodedObject
+from .parametric_map import doubt_label
 from .planes import strings
 from .viewers import highest_plane, in_reading_order
 
@@ -39,7 +41,6 @@ _MUST_HAVE_VALUE = (
     "ContentTime",
 )
 _IMAGES_MUST_HAVE_VALUE = (
-    "FrameOfReferenceUID",
     "ContentQualification",
     "BodyPartExamined",
     "ImageType",
@@ -106,11 +107,13 @@ class _Gate:
         if result is not None:
             self._values.update({str(m.metabolite): m.values for m in result.maps})
             self._values.update({str(r.ratio): r.values for r in result.ratios})
+            self._values.update({doubt_label(u): u.values for u in result.uncertainty})
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._first: Dataset | None = None
         self._series: dict[str, _Series] = {}
         self._single: set[str] = set()
+        self._registered: set[str] = set()
 
     def admit(self, obj: EncodedObject) -> None:
         """Raises BadObject if ``obj`` must not leave."""
@@ -123,6 +126,12 @@ class _Gate:
                 self._check_parametric_map(d)
             elif obj.kind == "SEG":
                 self._check_segmentation(d)
+            elif obj.kind == "SC":
+                self._check_picture(d)
+            elif obj.kind == "REG":
+                self._registered |= check_registration(
+                    d, () if self._result is None else self._result.motions
+                )
             else:
                 check_report(d, self._seen, self._values, self._masks())
             check_modules(obj)
@@ -137,6 +146,8 @@ class _Gate:
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
         wanted = _MUST_HAVE_VALUE if obj.kind in _DOCUMENTS else _MUST_HAVE_VALUE + _IMAGES_MUST_HAVE_VALUE
+        if obj.kind not in ("SR", "SC") or "ImagePositionPatient" in d:
+            wanted = (*wanted, "FrameOfReferenceUID")
         for keyword in wanted:
             demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
         for keyword in _MUST_BE_THERE:
@@ -154,20 +165,32 @@ class _Gate:
             demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
         if "FrameOfReferenceUID" in d:
             demand("PositionReferenceIndicator" in d, "PositionReferenceIndicator is missing")
+            known = obj.kind == "SEG" and str(d.FrameOfReferenceUID) in self._registered
             same = d.FrameOfReferenceUID == self._first.FrameOfReferenceUID
-            demand(same or self._lies_on_anatomy(obj), "FrameOfReferenceUID differs between objects")
-
-    def _lies_on_anatomy(self, obj: EncodedObject) -> bool:
-        """A segmentation on source planes lies in their frame, which may be another than the maps'."""
-        series = obj.dataset.get("ReferencedSeriesSequence", [])
-        return obj.kind == "SEG" and bool(series) and series[0].SeriesInstanceUID not in self._series
+            demand(same or known, "FrameOfReferenceUID differs between objects, and is registered to none")
 
     def _check_mr(self, d: Dataset) -> None:
         demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
         demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
+        series, first = self._follow(d), next(iter(self._series.values()))
+        if series is not first:
+            there = first.positions[len(series.positions) - 1 :][:1]
+            same = first.geometry == series.geometry and there == series.positions[-1:]
+            demand(same, "geometry differs from the MR series before")
+        stored = np.frombuffer(d.PixelData, "<u2")
+        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
+        if "RealWorldValueMappingSequence" in d:
+            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+
+    def _check_picture(self, d: Dataset) -> None:
+        check_capture(d)
+        if "ImagePositionPatient" in d:
+            self._follow(d)
+
+    def _follow(self, d: Dataset) -> _Series:
+        """The series of ``d``, which must go on where the slice before ended."""
         uid, position = str(d.SeriesInstanceUID), strings(d.ImagePositionPatient)
         geometry = _mr_geometry(d)
-        before = next(iter(self._series.values()), None)
         series = self._series.setdefault(uid, _Series(geometry))
         demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
@@ -177,14 +200,7 @@ class _Gate:
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
         demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
-        if before is not None and before is not series:
-            there = before.positions[len(series.positions) - 1 :][:1]
-            same = before.geometry == geometry and there == [position]
-            demand(same, "geometry differs from the MR series before")
-        stored = np.frombuffer(d.PixelData, "<u2")
-        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
-        if "RealWorldValueMappingSequence" in d:
-            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+        return series
 
     def _check_mr_values(self, d: Dataset, stored: NDArray[np.uint16], k: int) -> None:
         mapping = d.RealWorldValueMappingSequence[0]

@@ -1,4 +1,4 @@
-"""The gate for what is no image: reports are read back, and every figure is computed again."""
+"""The gate for what is no image: figures of reports are computed again, motions are undone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_node import codes
-from sr_core import Mask, Volume
+from sr_core import Mask, RigidMotion, Volume
 
 from .defect import demand
 
@@ -27,6 +27,8 @@ _STATISTICS: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
 }
 # Decimal strings of 16 characters keep more than this.
 _RELATIVE = 1e-9
+_TURN = 1e-6  # cosines
+_APART_MM = 1e-4
 
 
 def check_report(
@@ -58,9 +60,36 @@ def check_report(
             _check_group(group, values, masks)
 
 
+def check_registration(d: Dataset, motions: Sequence[RigidMotion]) -> set[str]:
+    """The Frames of Reference that ``d`` registers to the maps'. Raises Defect unless it is rigid.
+
+    With ``motions`` of a result, each matrix must undo one of them, and each motion be undone.
+    """
+    demand(d.Modality == "REG", f"Modality is {d.Modality}, not REG")
+    frames, matrices = set(), []
+    for item in d.RegistrationSequence:
+        named = str(item.get("FrameOfReferenceUID", ""))
+        demand(bool(named or item.get("ReferencedImageSequence")), "a registration of nothing")
+        (step,) = item.MatrixRegistrationSequence[0].MatrixSequence
+        demand(step.FrameOfReferenceTransformationMatrixType == "RIGID", "a registration that is not rigid")
+        m = np.array([float(x) for x in step.FrameOfReferenceTransformationMatrix]).reshape(4, 4)
+        turned = m[:3, :3]
+        rigid = np.allclose(turned @ turned.T, np.eye(3), atol=_TURN) and np.linalg.det(turned) > 0
+        demand(bool(rigid) and bool((m[3] == (0, 0, 0, 1)).all()), "a matrix that is no rigid motion")
+        matrices.append(m)
+        frames.add(named)
+    wanted = [m.matrix for m in motions if m.matrix is not None]
+    for matrix in wanted:
+        undone = any(np.allclose(m @ matrix, np.eye(4), atol=_APART_MM) for m in matrices)
+        demand(undone, "a motion of the anatomy is not undone by any matrix")
+    demand(bool(matrices), "registers nothing")
+    return frames - {""}
+
+
 def _check_group(group: Dataset, values: Mapping[str, Volume], masks: Sequence[Mask]) -> None:
     by_method = {codes.read_in(name).value: v for name, v in values.items()}
     segment = next((i for i in _below(group) if _concept(i) == _SEGMENT), None)
+    read: dict[str, NDArray[np.float64]] = {}
     for item in (i for i in _below(group) if i.ValueType == "NUM"):
         modifiers = {
             _concept(i): i.ConceptCodeSequence[0].CodeValue for i in _below(item) if i.ValueType == "CODE"
@@ -71,13 +100,15 @@ def _check_group(group: Dataset, values: Mapping[str, Volume], masks: Sequence[M
         assert segment is not None
         number = int(segment.ReferencedSOPSequence[0].ReferencedSegmentNumber)
         demand(0 < number <= len(masks), f"refers to segment {number} of {len(masks)}")
-        inside = by_method[modifiers[_METHOD]][masks[number - 1]].astype(np.float64)
-        wanted = _STATISTICS[modifiers[_DERIVATION]](inside)
+        method = modifiers[_METHOD]
+        if method not in read:
+            read[method] = by_method[method][masks[number - 1]].astype(np.float64)
+        wanted = _STATISTICS[modifiers[_DERIVATION]](read[method])
         written = float(item.MeasuredValueSequence[0].NumericValue)
         apart = abs(written - wanted)
         demand(
             apart <= _RELATIVE * max(abs(wanted), 1e-6),
-            f"{modifiers[_METHOD]} is {written:g} in segment {number}, the map and the mask give {wanted:g}",
+            f"{method} is {written:g} in segment {number}, the map and the mask give {wanted:g}",
         )
 
 

@@ -137,15 +137,15 @@ def common_header(production: Production) -> Dataset:
     return d
 
 
-# Of images only: reports and registrations have no room for them (PS3.3 A.35, A.39).
-_OF_IMAGES = ("BodyPartExamined", "ContentQualification", "BurnedInAnnotation", "RecognizableVisualFeatures")
-_OF_FRAMES = ("FrameOfReferenceUID", "PositionReferenceIndicator")
+# Reports and registrations have no room for these (PS3.3 A.35, A.39.1), and reports none for a place.
+_OF_IMAGES = ("ContentQualification", "BurnedInAnnotation", "RecognizableVisualFeatures")
+_OF_PLACES = ("FrameOfReferenceUID", "PositionReferenceIndicator", "BodyPartExamined")
 
 
-def document_header(production: Production, *, with_frame: bool = False) -> Dataset:
-    """``common_header`` without what only images have; with the Frame of Reference if ``with_frame``."""
+def document_header(production: Production, *, placed: bool = False) -> Dataset:
+    """``common_header`` without what only images have; if ``placed``, it lies in the Frame of Reference."""
     d = common_header(production)
-    for keyword in _OF_IMAGES if with_frame else (*_OF_IMAGES, *_OF_FRAMES):
+    for keyword in _OF_IMAGES if placed else (*_OF_IMAGES, *_OF_PLACES):
         del d[keyword]
     return d
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
 from dicom_node import codes
@@ -22,9 +23,9 @@ class Figures:
     values: Mapping[Code, float]
 
 
-def figures(m: MapToEncode, mask: Mask) -> Figures:
-    """Mean, maximum, median, 5th and 95th percentile (linear between ranks) of ``m`` within ``mask``."""
-    v = m.values[mask].astype(np.float64)
+def figures(m: MapToEncode, voxels: NDArray[np.intp]) -> Figures:
+    """Mean, maximum, median, 5th and 95th percentile (linear between ranks) of ``m`` at flat ``voxels``."""
+    v = m.values.ravel()[voxels].astype(np.float64)
     p5, p50, p95 = (float(p) for p in np.percentile(v, [5, 50, 95]))
     values = {
         codes.MEAN: float(v.mean()),
@@ -38,8 +39,9 @@ def figures(m: MapToEncode, mask: Mask) -> Figures:
 
 def figures_of(production: Production, lesion: Lesion) -> Iterator[Figures]:
     """Of ``lesion`` in every map, its own first."""
+    voxels = np.flatnonzero(lesion.mask)
     for m in sorted(production.maps, key=lambda m: m.name != lesion.source):
-        yield figures(m, lesion.mask)
+        yield figures(m, voxels)
 
 
 def volume_ml(production: Production, mask: Mask) -> float:

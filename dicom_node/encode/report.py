@@ -48,7 +48,9 @@ def measurement_report(production: Production, parent: ParentSeries) -> EncodedO
     for name in names:
         lesion = found.get(name)
         if lesion is None:
-            groups.append(_not_assessed(production, name, "no such map could be made of what was received"))
+            there = production.map_named(name) is not None
+            because = "not asked for" if there else "no such map could be made of what was received"
+            groups.append(_not_assessed(production, name, because))
         elif not _has_limit(lesion):
             groups.append(_not_assessed(production, name, "no limit could be set"))
         elif not lesion.mask.any():

@@ -71,13 +71,15 @@ def _segments(production: Production) -> list[_Segment]:
 def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | None:
     """Lesions on the planes of the anatomical series, T1 before FLAIR (a voxel is in where half of it is).
 
-    None without anatomy from DICOM, with anatomy in another Frame of Reference, or without a lesion.
+    Anatomy that was moved onto the maps gets the lesion through that motion, in its own Frame of
+    Reference, and only if the Spatial Registration is sent along. None without anatomy from DICOM, with
+    anatomy that was not used, or without a lesion.
     """
     found = _anatomical_parent(production)
     if found is None:
         return None
-    contrast, grid, parent = found
-    there = [replace(s, mask=on_grid(s.mask, production.result.grid, grid)) for s in _lesions(production)]
+    contrast, lies, parent = found
+    there = [replace(s, mask=on_grid(s.mask, production.result.grid, lies)) for s in _lesions(production)]
     segments = in_reading_order(there, lambda s: s.mask)
     if not segments:
         return None
@@ -218,15 +220,20 @@ def _identify_segment_per_frame(built: Dataset) -> None:
 
 
 def _anatomical_parent(production: Production) -> tuple[Contrast, Grid, ParentSeries] | None:
-    """The best anatomical series that lies where its header says in the maps' frame, with its grid."""
+    """The best anatomical series that was used, with the grid that its voxels take in the maps' frame."""
     for contrast in (Contrast.T1, Contrast.FLAIR):
         image = production.source.acquisition.image_of(contrast)
         headers = anatomy_sources(contrast, production.source)
-        if image is None or not headers:
+        motion = next((m for m in production.result.motions if m.contrast == contrast), None)
+        if image is None or not headers or motion is None:
             continue
-        if not production.result.lies_as_its_header_says(contrast):
-            continue  # its planes show other positions than the maps', or it was not believed
+        lies = image.grid
+        if motion.matrix is not None:
+            if not production.rules.registration:
+                continue  # its planes show other positions than the maps', and nothing would say so
+            affine = np.linalg.inv(motion.matrix) @ image.grid.affine
+            lies = Grid(image.grid.shape, affine, production.result.grid.frame_of_reference)
         parent = parent_series(headers, image.grid)
         if parent is not None:
-            return contrast, image.grid, parent
+            return contrast, lies, parent
     return None

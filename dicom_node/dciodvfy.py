@@ -14,7 +14,7 @@ from pathlib import Path
 from . import log
 from .config import GateRules
 from .encode import EncodedObject
-from .encode.headers import VERBATIM
+from .encode.check_modules import THE_SOURCES
 from .errors import BadObject
 
 _LOG = log.get("gate")
@@ -92,7 +92,7 @@ class SecondOpinion:
 def _is_the_sources(error: str) -> bool:
     """Whether it is about an attribute that is the source's to say, and carried on as it stands."""
     of = _OF_ATTRIBUTE.search(error)
-    return of is not None and of.group(1) in VERBATIM
+    return of is not None and of.group(1) in THE_SOURCES
 
 
 def _plain(error: str) -> str:

@@ -54,6 +54,10 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "DerivationImageSequence", "SegmentIdentificationSequence",
     ),
 }  # fmt: skip
+# Carried on as they stand, whatever they are: their form is the source's to answer for.
+THE_SOURCES = frozenset(
+    {*VERBATIM, "ContributingEquipmentSequence", "PatientPosition", "PositionReferenceIndicator"}
+)
 # Never in our objects, for what a viewer would do with it.
 _TRAPS: Mapping[str, Mapping[str, str]] = {
     "MR": {
@@ -111,7 +115,7 @@ def _check_values(d: Dataset) -> None:
 
 def _elements(d: Dataset) -> Iterator[DataElement]:
     for element in d:
-        if element.keyword in VERBATIM or element.keyword == "ContributingEquipmentSequence":
+        if element.keyword in THE_SOURCES:
             continue
         yield element
         if element.VR == "SQ":

@@ -139,9 +139,7 @@ def withdraw(
 
 def _signed(by: str, reason: str) -> str:
     if not by.strip():
-        raise UnsuitableInput(
-            "a physicist or radiologist releases these results: say who, with --by"
-        )
+        raise UnsuitableInput("a physicist or radiologist releases these results: say who, with --by")
     return f"released by {by}: {reason}"
 
 

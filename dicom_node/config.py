@@ -302,9 +302,14 @@ class OutputRules(_Table):
     base_series: int = Field(9000, ge=1, le=90000)
     anatomy_parent: bool = True
     mr_maps: tuple[str, ...] = ("HGG", "TCN", "2HG")
+    fused_maps: tuple[str, ...] = ("HGG", "TCN")
     parametric_maps: Literal["all"] | tuple[str, ...] = "all"
     segmentation: bool = True
     segmentation_on_anatomy: bool = True
+    registration: bool = True
+    measurements: bool = True
+    summary: bool = True
+    uncertainty_maps: bool = False
     manufacturer: str = "mrsi-sr-node"
     model_name: str = "MRSI-SR"
     device_serial: str = "0"

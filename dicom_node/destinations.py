@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -62,7 +62,7 @@ class _Destination(_Table):
     proving: ProvingRules = ProvingRules()
 
 
-Kind = Literal["MR", "PM", "SEG"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR"]
 
 
 class DicomDestination(_Destination):
@@ -73,7 +73,7 @@ class DicomDestination(_Destination):
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
-    send: tuple[Kind, ...] = ("MR", "PM", "SEG")
+    send: tuple[Kind, ...] = get_args(Kind)
 
 
 class DicomWebDestination(_Destination):
@@ -84,7 +84,7 @@ class DicomWebDestination(_Destination):
 
     type: Literal["dicomweb"] = "dicomweb"
     url: str = Field(pattern=r"^https?://[^\s?#@]+$")
-    send: tuple[Kind, ...] = ("MR", "PM", "SEG")
+    send: tuple[Kind, ...] = get_args(Kind)
     proof: Literal["none", "query"] = "none"
     token_env: str = ""
     token_file: Path | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydicom
 from pydicom import Dataset
@@ -20,7 +20,7 @@ import sr_core
 from . import nifti
 from .config import IdentifyRules, ResolveRules, Settings
 from .decode import decode
-from .encode import EncodedObject, checked, encode_study
+from .encode import EncodedObject, Kind, checked, encode_study
 from .encode.predecessors import Earlier, superseding
 from .errors import BadConfiguration, NotDicom, UnsuitableInput
 from .identify import IdentifiedSeries, Role, identify
@@ -226,7 +226,7 @@ def _report(
         "steps": list(how.steps),
         "warnings": [*source.warnings, *how.warnings],
         "timings_s": {**how.timings_s, "total": seconds},
-        "objects": {kind: sum(m.kind == kind for m in made) for kind in ("MR", "PM", "SEG")},
+        "objects": {kind: sum(m.kind == kind for m in made) for kind in get_args(Kind)},
         "versions": {
             "mrsi-sr-node": importlib.metadata.version("mrsi-sr-node"),
             "model": how.model_hash,

@@ -10,9 +10,12 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
+    ComprehensiveSRStorage,
     MRImageStorage,
     ParametricMapStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
+    SpatialRegistrationStorage,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
@@ -23,7 +26,14 @@ from dicom_node.commitment import INSTANCE, Reference, Report
 from dicom_node.config import DicomDestination
 from dicom_node.demo import free_port
 
-STORAGE = (MRImageStorage, ParametricMapStorage, SegmentationStorage)
+STORAGE = (
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+    SpatialRegistrationStorage,
+    ComprehensiveSRStorage,
+)
 
 
 class Pacs:

@@ -11,18 +11,21 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom_node.errors import BadObject
-from sr_core import SuperResolved
+from sr_core import Mask, SuperResolved
 
+from .check_documents import check_registration, check_report
+from .check_pictures import check_capture
+from .defect import Defect, demand
 from .encoded import EncodedObject
+from .parametric_map import doubt_label
 from .planes import strings
 
-# Type 1 and type 2 attributes of the modules that all three IODs share (PS3.3 C.7, C.12.1).
+# Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
-    "FrameOfReferenceUID",
     "Modality",
     "SeriesNumber",
     "SeriesDescription",
@@ -33,6 +36,8 @@ _MUST_HAVE_VALUE = (
     "SoftwareVersions",
     "ContentDate",
     "ContentTime",
+)
+_IMAGES_MUST_HAVE_VALUE = (
     "ContentQualification",
     "BodyPartExamined",
     "ImageType",
@@ -52,9 +57,11 @@ _MUST_BE_THERE = (
     "StudyID",
     "AccessionNumber",
     "ReferringPhysicianName",
-    "PositionReferenceIndicator",
 )
-_SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID")
+_SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName")
+_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+# Kinds that are no images.
+_DOCUMENTS = ("SR", "REG")
 
 
 @dataclass
@@ -90,11 +97,13 @@ class _Gate:
         if result is not None:
             self._values.update({str(m.metabolite): m.values for m in result.maps})
             self._values.update({str(r.ratio): r.values for r in result.ratios})
+            self._values.update({doubt_label(u): u.values for u in result.uncertainty})
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._first: Dataset | None = None
         self._series: dict[str, _Series] = {}
         self._single: set[str] = set()
+        self._registered: set[str] = set()
 
     def admit(self, obj: EncodedObject) -> None:
         """Raises BadObject if ``obj`` must not leave."""
@@ -105,51 +114,75 @@ class _Gate:
                 self._check_mr(d)
             elif obj.kind == "PM":
                 self._check_parametric_map(d)
-            else:
+            elif obj.kind == "SEG":
                 self._check_segmentation(d)
-        except _Defect as defect:
+            elif obj.kind == "SC":
+                self._check_picture(d)
+            elif obj.kind == "REG":
+                self._registered |= check_registration(
+                    d, () if self._result is None else self._result.motions
+                )
+            else:
+                check_report(d, self._seen, self._values, self._masks())
+        except Defect as defect:
             raise BadObject(f"{obj.name}: {defect}") from None
         except (AttributeError, IndexError, KeyError) as missing:
             raise BadObject(f"{obj.name}: incomplete, {missing}") from missing
 
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
-        for keyword in _MUST_HAVE_VALUE:
-            _demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
+        wanted = _MUST_HAVE_VALUE if obj.kind in _DOCUMENTS else _MUST_HAVE_VALUE + _IMAGES_MUST_HAVE_VALUE
+        if obj.kind not in ("SR", "SC") or "ImagePositionPatient" in d:
+            wanted = (*wanted, "FrameOfReferenceUID")
+        for keyword in wanted:
+            demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
         for keyword in _MUST_BE_THERE:
-            _demand(keyword in d, f"{keyword} is missing")
-        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
-            _demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")
-        _demand(
-            d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID, "file meta names another instance"
-        )
-        _demand(str(d.SOPInstanceUID) not in self._seen, f"instance {d.SOPInstanceUID} occurs twice")
-        _demand(obj.name not in self._names, "another object has this name")
+            demand(keyword in d, f"{keyword} is missing")
+        for keyword in (k for k in _UIDS if k in d):
+            demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")
+        demand(d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID, "file meta names another instance")
+        demand(str(d.SOPInstanceUID) not in self._seen, f"instance {d.SOPInstanceUID} occurs twice")
+        demand(obj.name not in self._names, "another object has this name")
         self._seen.add(str(d.SOPInstanceUID))
         self._names.add(obj.name)
         if self._first is None:
             self._first = d
         for keyword in _SAME_IN_ALL:
-            _demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
+            demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
+        if "FrameOfReferenceUID" in d:
+            demand("PositionReferenceIndicator" in d, "PositionReferenceIndicator is missing")
+            known = obj.kind == "SEG" and str(d.FrameOfReferenceUID) in self._registered
+            same = d.FrameOfReferenceUID == self._first.FrameOfReferenceUID
+            demand(same or known, "FrameOfReferenceUID differs between objects, and is registered to none")
 
     def _check_mr(self, d: Dataset) -> None:
-        _demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
-        _demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
+        demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
+        demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
+        series = self._follow(d)
+        stored = np.frombuffer(d.PixelData, "<u2")
+        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
+        if "RealWorldValueMappingSequence" in d:
+            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+
+    def _check_picture(self, d: Dataset) -> None:
+        check_capture(d)
+        if "ImagePositionPatient" in d:
+            self._follow(d)
+
+    def _follow(self, d: Dataset) -> _Series:
+        """The series of ``d``, which must go on where the slice before ended."""
         uid, position = str(d.SeriesInstanceUID), strings(d.ImagePositionPatient)
         geometry = _mr_geometry(d)
         series = self._series.setdefault(uid, _Series(geometry))
-        _demand(series.geometry == geometry, "geometry differs from the slice before")
+        demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
             normal = _normal(d.ImageOrientationPatient)
             step = float(np.dot(_floats(position) - _floats(series.positions[-1]), normal))
-            _demand(step > 0, f"slices do not ascend: {step:.4f} mm from the slice before")
+            demand(step > 0, f"slices do not ascend: {step:.4f} mm from the slice before")
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
-        _demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
-        stored = np.frombuffer(d.PixelData, "<u2")
-        _demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
-        if "RealWorldValueMappingSequence" in d:
-            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+        demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
+        return series
 
     def _check_mr_values(self, d: Dataset, stored: NDArray[np.uint16], k: int) -> None:
         mapping = d.RealWorldValueMappingSequence[0]
@@ -159,16 +192,14 @@ class _Gate:
         slope = float(mapping.RealWorldValueSlope)
         wanted = np.clip(values[k], 0, None).astype(np.float64)
         apart = float(np.abs(stored * slope + float(mapping.RealWorldValueIntercept) - wanted).max())
-        _demand(
-            apart <= slope / 2 * (1 + 1e-6), f"a value is off by {apart:g}, over half a step of {slope:g}"
-        )
+        demand(apart <= slope / 2 * (1 + 1e-6), f"a value is off by {apart:g}, over half a step of {slope:g}")
 
     def _check_parametric_map(self, d: Dataset) -> None:
-        _demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
-        _demand(str(d.SeriesInstanceUID) not in self._single, "two Parametric Maps in one series")
+        demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
+        demand(str(d.SeriesInstanceUID) not in self._single, "two Parametric Maps in one series")
         self._single.add(str(d.SeriesInstanceUID))
         shared = d.SharedFunctionalGroupsSequence[0]
-        _demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
+        demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
         parent = self._parent(d)
         positions = [
             strings(f.PlanePositionSequence[0].ImagePositionPatient)
@@ -176,45 +207,41 @@ class _Gate:
         ]
         normal = _normal(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
         heights = np.array([_floats(p) for p in positions]) @ normal
-        _demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
-        _demand(
-            int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames"
-        )
-        _demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
-        _demand(positions == parent.positions, "frames are not the planes of the referenced series")
+        demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
+        demand(int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames")
+        demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
+        demand(positions == parent.positions, "frames are not the planes of the referenced series")
         for frame, instance in zip(d.PerFrameFunctionalGroupsSequence, parent.instances, strict=True):
             source = frame.DerivationImageSequence[0].SourceImageSequence[0]
-            _demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
+            demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
         values = np.frombuffer(d.FloatPixelData, "<f4")
-        _demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
-        _demand(bool(np.isfinite(values).all()), "values that are not finite")
+        demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
+        demand(bool(np.isfinite(values).all()), "values that are not finite")
         mapping = shared.RealWorldValueMappingSequence[0]
-        _demand(
-            mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled"
-        )
+        demand(mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled")
         wanted = self._values.get(mapping.LUTLabel)
         if wanted is not None:
-            _demand(
+            demand(
                 np.array_equal(values, wanted.ravel()), f"values are not those of the {mapping.LUTLabel} map"
             )
 
     def _parent(self, d: Dataset) -> _Series:
-        _demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")
+        demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")
         uid = str(d.ReferencedSeriesSequence[0].SeriesInstanceUID)
-        _demand(uid in self._series, "the first referenced series is none of the MR series before it")
+        demand(uid in self._series, "the first referenced series is none of the MR series before it")
         return self._series[uid]
 
     def _check_segmentation(self, d: Dataset) -> None:
-        _demand(d.Modality == "SEG" and d.SegmentationType == "BINARY", "not a BINARY segmentation")
+        demand(d.Modality == "SEG" and d.SegmentationType == "BINARY", "not a BINARY segmentation")
         numbers = [int(s.SegmentNumber) for s in d.SegmentSequence]
-        _demand(numbers == list(range(1, len(numbers) + 1)), f"segments are numbered {numbers}")
+        demand(numbers == list(range(1, len(numbers) + 1)), f"segments are numbered {numbers}")
         frames = d.PerFrameFunctionalGroupsSequence
-        _demand(len(frames) > 0 and int(d.NumberOfFrames) == len(frames), "no frame")
+        demand(len(frames) > 0 and int(d.NumberOfFrames) == len(frames), "no frame")
         masks = _segment_frames(d)
         for frame in frames:
             number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-            _demand(number in numbers, f"a frame of segment {number}, which is not described")
-            _demand(
+            demand(number in numbers, f"a frame of segment {number}, which is not described")
+            demand(
                 len(frame.DerivationImageSequence[0].SourceImageSequence) == 1, "a frame without its plane"
             )
         first = d.get("ReferencedSeriesSequence", [])[:1]
@@ -223,30 +250,27 @@ class _Gate:
             self._check_segmentation_on_grid(d, masks, parent)
 
     def _check_segmentation_on_grid(self, d: Dataset, masks: NDArray[np.bool_], parent: _Series) -> None:
-        _demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
+        demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
         planes = {p: k for k, p in enumerate(parent.positions)}
         volumes = np.zeros((len(d.SegmentSequence), len(planes), d.Rows, d.Columns), dtype=bool)
         for frame, mask in zip(d.PerFrameFunctionalGroupsSequence, masks, strict=True):
             k = planes.get(strings(frame.PlanePositionSequence[0].ImagePositionPatient))
-            _demand(k is not None, "a frame lies on no plane of the referenced series")
+            demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
-        _demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
+        demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
         if self._result is None:
             return
-        wanted = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
-        wanted = [m for m in wanted if m.any()]
-        _demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
+        wanted = self._masks()
+        demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
         for number, (written, mask) in enumerate(zip(volumes, wanted, strict=True), start=1):
-            _demand(np.array_equal(written, mask), f"segment {number} is not its mask")
+            demand(np.array_equal(written, mask), f"segment {number} is not its mask")
 
-
-class _Defect(Exception):
-    """What is wrong with an object, in words."""
-
-
-def _demand(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise _Defect(otherwise)
+    def _masks(self) -> list[Mask]:
+        """What the segments must show, in their order; empty without a result to compare with."""
+        if self._result is None:
+            return []
+        masks = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
+        return [m for m in masks if m.any()]
 
 
 def _floats(written: Sequence[str]) -> NDArray[np.float64]:
@@ -285,5 +309,5 @@ def _segment_frames(d: Dataset) -> NDArray[np.bool_]:
     shape = (int(d.NumberOfFrames), int(d.Rows), int(d.Columns))
     bits = np.unpackbits(np.frombuffer(d.PixelData, np.uint8), bitorder="little")
     n = int(np.prod(shape))
-    _demand(bits.size >= n, "pixels do not fill the frames")
+    demand(bits.size >= n, "pixels do not fill the frames")
     return bits[:n].reshape(shape).astype(bool)

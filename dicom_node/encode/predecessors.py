@@ -31,9 +31,13 @@ def superseding(objects: Iterable[EncodedObject], earlier: Earlier) -> Iterator[
 
 
 def refer_to_predecessor(d: Dataset, before: Dataset) -> None:
-    """A document says so in Predecessor Documents (PS3.3 C.17.2), an image in Referenced Image (C.12.4)."""
+    """A document says so in Predecessor Documents (PS3.3 C.17.2), an image in Referenced Image (C.12.4).
+
+    A Spatial Registration has no place for it: the segmentation that goes with it does.
+    """
     if "ContentSequence" in d:
         d.PredecessorDocumentsSequence = [_hierarchical(before)]
+    if "Rows" not in d:
         return
     item = _instance(before)
     item.PurposeOfReferenceCodeSequence = [codes.item(SUPERSEDED)]

@@ -13,10 +13,13 @@ from dicom_node.source import SourceStudy
 from sr_core import Metabolite, Ratio, SuperResolved
 from tests import phantom
 
+_ALL = {"fused_maps": ("HGG", "TCN"), "summary": True, "measurements": True}
+_QUICK = {"fused_maps": (), "summary": False, "measurements": False}
+
 
 def encoded(result: SuperResolved, source: SourceStudy, **rules: object) -> list[EncodedObject]:
-    """Without pictures, which take longest, unless they are asked for."""
-    return list(encode_study(result, source, OutputRules(**({"fused_maps": (), "summary": False} | rules))))
+    """Without pictures and report, which take longest, unless they are asked for."""
+    return list(encode_study(result, source, OutputRules(**(_QUICK | rules))))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def result(source: SourceStudy) -> SuperResolved:
 
 @pytest.fixture(scope="module")
 def objects(result: SuperResolved, source: SourceStudy) -> list[EncodedObject]:
-    return encoded(result, source, fused_maps=("HGG", "TCN"), summary=True)
+    return encoded(result, source, **_ALL)
 
 
 def series(objects: list[EncodedObject]) -> dict[int, str]:
@@ -203,12 +206,7 @@ def uids(objects: list[EncodedObject]) -> set[str]:
 
 
 def test_a_second_run_names_the_same_objects(objects, result, source):
-    again = encoded(
-        phantom.super_resolved(phantom.source_study()),
-        phantom.source_study(),
-        fused_maps=("HGG", "TCN"),
-        summary=True,
-    )
+    again = encoded(phantom.super_resolved(phantom.source_study()), phantom.source_study(), **_ALL)
     assert [str(o.dataset.SOPInstanceUID) for o in again] == [str(o.dataset.SOPInstanceUID) for o in objects]
     tracked = [s.TrackingUID for s in named(again, "SEG_lesion").dataset.SegmentSequence]
     assert tracked == [s.TrackingUID for s in named(objects, "SEG_lesion").dataset.SegmentSequence]
@@ -241,8 +239,7 @@ def test_anatomy_in_another_frame_is_registered_and_everything_else_stays_in_the
     objects = encoded(made, elsewhere)
     frames = {o.name: o.dataset.get("FrameOfReferenceUID") for o in objects}
     assert frames.pop("SEG_lesion_on_T1") == phantom.OTHER_FRAME
-    assert set(frames.values()) == {phantom.FRAME, None}
-    assert {name for name, frame in frames.items() if frame is None} == {"SR_measurements"}
+    assert set(frames.values()) == {phantom.FRAME}
     assert "rigid, quality 0.9" in named(objects, "MR_anatomy_T1_0001").dataset.DerivationDescription
 
 
@@ -301,7 +298,7 @@ def test_a_lesion_in_one_slice_comes_with_its_empty_slices(source, result):
 def test_rules_choose_the_objects(result, source):
     few = encoded(
         result, source, mr_maps=("TCN",), parametric_maps=("HGG",), segmentation=False,
-        segmentation_on_anatomy=False, measurements=False, base_series=500,
+        segmentation_on_anatomy=False, base_series=500,
     )  # fmt: skip
     assert sorted(series(few)) == [500, 501, 701]
 

@@ -41,7 +41,7 @@ def main() -> None:
 
 def _tell(problem: str) -> None:
     err.print("error:", style="bold red", end=" ")
-    err.print(problem, markup=False)
+    err.print(problem)
 
 
 def _exit_code(problem: NodeError) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,8 +20,23 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+class _Terminal(Console):
+    """What headers and peers said is printed as text: it steers no terminal, and is no markup."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As Console.print; control characters other than line ends show as U+FFFD."""
+        shown = (_CONTROL.sub("\ufffd", o) if isinstance(o, str) else o for o in objects)
+        super().print(*shown, **options)
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
 
 
 def load_settings(path: Path | None) -> Settings:

@@ -68,5 +68,5 @@ def _print_receipt(found: dict[str, Any]) -> None:
             more = ", ".join(
                 f"{k} {v}" for k, v in e.items() if k in ("source", "destination", "status", "proof") and v
             )
-            out.print(f"  {e['subject']}  sha256 {e['sha256']}  {more}".rstrip(), markup=False)
+            out.print(f"  {e['subject']}  sha256 {e['sha256']}  {more}".rstrip())
     out.print(f"head {found['head']}")

@@ -33,9 +33,13 @@ def status(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     for case in table["cases"]:
         _print_case(case)
     for q in table["quarantine"]:
-        out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}", markup=False)
+        out.print(f"quarantined: {q['sop_uid'] or 'unnamed'} from {q['source']}: {q['reason']}")
     for d in table["destinations"]:
         _print_destination(d)
+    for w in table["workers"]:
+        _print_worker(w)
+    if not table["workers"]:
+        out.print("no worker is running: nothing is worked on or sent")
     if not table["cases"]:
         out.print("no study has come yet")
 
@@ -46,22 +50,22 @@ def _print_case(case: dict[str, Any]) -> None:
     for r in case["revisions"]:
         said = r["reason"] or r["waiting_for"] or ""
         line = f"  revision {r['revision']}: {r['state']} since {_clock(r['since'])}"
-        out.print(line + (f": {said}" if said else ""), markup=False)
+        out.print(line + (f": {said}" if said else ""))
         for w in r["withdrawn"]:
-            out.print(f"    withdrawn {_clock(w['at'])} by {w['by']}: {w['because']}", markup=False)
+            out.print(f"    withdrawn {_clock(w['at'])} by {w['by']}: {w['because']}")
         for f in r["series"]:
-            out.print(f"    {f['role']:15} {f['description'] or f['uid']}: {f['reason']}", markup=False)
+            name = " ".join(f["description"].split()) or f["uid"]  # on one line, whatever it says
+            out.print(f"    {f['role']:15} {name}: {f['reason']}")
         for d in r["deliveries"]:
             because = f": {d['reason']}" if d["reason"] else ""
             proven = f", {d['proven']} proven" if d["proven"] else ""
             what = "" if d["purpose"] == "results" else f" of a note ({d['purpose']})"
             out.print(
                 f"    delivery{what} {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
-                markup=False,
             )
             for words, count in Counter(o["because"] for o in d["otherwise"]).items():
                 named = next(o["name"] for o in d["otherwise"] if o["because"] == words)
-                out.print(f"      {named if count == 1 else f'{count} objects'} {words}", markup=False)
+                out.print(f"      {named if count == 1 else f'{count} objects'} {words}")
 
 
 def destinations(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -81,9 +85,9 @@ def destinations(config_file: ConfigFile = None, as_json: AsJson = False) -> Non
         if d["wait_for_release"]:
             out.print("  results wait for their release")
         if d["state"] != "CLOSED":
-            out.print(f"  {d['state']} since {_clock(d['since'])}: {d['reason']}", markup=False)
+            out.print(f"  {d['state']} since {_clock(d['since'])}: {d['reason']}")
         for r in d["refuses"]:
-            out.print(f"  refuses {r['form']} since {_clock(r['since'])}: {r['because']}", markup=False)
+            out.print(f"  refuses {r['form']} since {_clock(r['since'])}: {r['because']}")
 
 
 def _configured(d: Destination) -> dict[str, Any]:
@@ -105,13 +109,17 @@ def _known(d: dict[str, Any] | None) -> dict[str, Any]:
 
 def _print_destination(d: dict[str, Any]) -> None:
     for r in d["refuses"]:
-        out.print(f"destination {d['destination']} refuses {r['form']}: {r['because']}", markup=False)
+        out.print(f"destination {d['destination']} refuses {r['form']}: {r['because']}")
     if d["state"] == "CLOSED":
         return
     said = "held" if d["state"] == "HELD" else f"failed {d['failures']} times in a row, only probes go there"
-    out.print(
-        f"destination {d['destination']}: {said} since {_clock(d['since'])}: {d['reason']}", markup=False
-    )
+    out.print(f"destination {d['destination']}: {said} since {_clock(d['since'])}: {d['reason']}")
+
+
+def _print_worker(w: dict[str, Any]) -> None:
+    taken = w["taken_over_at"]
+    over = f", taken over by {w['taken_over_by']} at {_clock(taken)}" if taken else ""
+    out.print(f"worker {w['name']}: last seen {_clock(w['seen_at'])}{over}")
 
 
 def _waiting_for(revision: dict[str, Any]) -> str | None:

@@ -47,9 +47,6 @@ _RECONCILE_S = 1.0
 # A case that kills its worker this often (out of memory, say) is given up instead of tried for ever.
 _MAX_RECOVERIES = 3
 
-# How long a worker waits for one of its name that is still draining.
-_PREDECESSOR_S = 60
-
 _STRANDED = (
     f"given up: its worker died {_MAX_RECOVERIES} times at it, or disk or database refused for too long; "
     "see the worker's log, then retry"
@@ -283,16 +280,16 @@ def _alone(worker: Worker, stop: threading.Event) -> Iterator[None]:
     """
     path = worker.spool.root / f"worker-{worker.name}.lock"
     with path.open("w") as lock:
-        for _ in range(_PREDECESSOR_S):
+        until = time.monotonic() + worker.settings.worker.predecessor_s
+        while not stop.is_set():
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if stop.wait(1.0):
-                    break
-            else:
                 break
-        else:
-            raise BadConfiguration(f"another worker runs as {worker.name!r}: give this one its own --name")
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    words = f"another worker runs as {worker.name!r}: give this one its own --name"
+                    raise BadConfiguration(words) from None
+                stop.wait(0.5)
         yield
 
 

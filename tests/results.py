@@ -19,7 +19,7 @@ from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Delivery, Made, Received, Store, migrate
 from dicom_node.study import CaseKey, State
 from tests import phantom
-from tests.doors import ROOT, Clock, as_file, mr_slice
+from tests.doors import ROOT, Clock, as_file, mr_slice, sqlite_in
 
 
 class Office:
@@ -37,7 +37,7 @@ class Office:
 
     def open(self) -> None:
         """Open the store and its users anew, as after a restart."""
-        self.store = Store(f"sqlite:///{self.folder / 'node.sqlite'}", self.clock)
+        self.store = Store(sqlite_in(self.folder), self.clock)
         migrate(self.store)
         self.courier = Courier(self.settings, self.store, self.spool)
         self.safekeeper = Safekeeper(self.node, self.settings.peer, self.spool, self.store)

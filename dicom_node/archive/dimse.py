@@ -22,6 +22,7 @@ from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 from .base import SERIES_KEYS, STUDY_KEYS, Accept
 
 _PENDING = (0xFF00, 0xFF01)
+_MOST_ANSWERS = 50_000  # instances of a study, say
 _ANATOMY = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 # PS3.4 Table C.4-2 and C.4-3.
 _WORDS = {
@@ -81,6 +82,8 @@ class DimsePacs:
                 self._judge(status, "C-FIND")
                 if answer is not None:
                     found.append(answer)
+                if len(found) > _MOST_ANSWERS:
+                    raise Refused(f"{self._rules.ae_title} answers a query without end")
         return found
 
     def _move(self, wanted: Dataset) -> None:

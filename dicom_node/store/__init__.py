@@ -2,7 +2,7 @@
 
 from .base import Clock, Database
 from .clocks import ClockStore
-from .commitments import ASK_AGAIN_S, CommitmentStore, Item, Request, Transaction
+from .commitments import ASK_AGAIN_S, LONGEST_PUT_OFF_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
@@ -19,6 +19,7 @@ from .workers import Beat, WorkerStore
 __all__ = [
     "ASK_AGAIN_S",
     "GENESIS",
+    "LONGEST_PUT_OFF_S",
     "Beat",
     "Clock",
     "CommitmentStore",

@@ -15,6 +15,8 @@ from .forms import FormStore
 
 # A destination that could not say whether it keeps an object is asked again after this.
 ASK_AGAIN_S = 300.0
+# The answer to a peer that cannot be told is put off by no more than this.
+LONGEST_PUT_OFF_S = 3600.0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Overview(LedgerStore):
 
         Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
         Destinations: those of which something is known, with the state of their circuit (OPEN: they
-        failed too often in a row) or HELD, and the forms of objects that they refuse.
+        failed too often in a row) or HELD, and the forms of objects that they refuse. Workers: those that
+        are up, or died without a word, and those that were taken over since a worker of their name last
+        started.
         """
         with self._read() as tx:
             cases = [
@@ -52,7 +54,17 @@ class Overview(LedgerStore):
                 }
                 for d in tx.execute(t.destinations.select().order_by(t.destinations.c.name))
             ]
-            return {"cases": cases, "quarantine": quarantined, "destinations": destinations}
+            columns = ("name", "seen_at", "taken_over_at", "taken_over_by")
+            workers = [
+                {column: getattr(w, column) for column in columns}
+                for w in tx.execute(t.workers.select().order_by(t.workers.c.name))
+            ]
+            return {
+                "cases": cases,
+                "quarantine": quarantined,
+                "destinations": destinations,
+                "workers": workers,
+            }
 
     @staticmethod
     def _refused(tx: Connection) -> dict[str, list[dict[str, Any]]]:

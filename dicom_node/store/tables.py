@@ -350,7 +350,8 @@ ledger = Table(
     Column("digest", String(64), nullable=False),
 )
 
-# Workers that are up, or died without a word: ``beats`` counts on as long as ``incarnation`` lives.
+# Workers that are up, or died without a word: ``beats`` counts on as long as ``incarnation`` lives. One that
+# was taken over is off the books, until a worker of its name starts.
 workers = Table(
     "workers",
     metadata,
@@ -358,4 +359,6 @@ workers = Table(
     Column("incarnation", String(36), nullable=False),
     Column("beats", Integer, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("taken_over_at", Float),
+    Column("taken_over_by", String(32)),
 )

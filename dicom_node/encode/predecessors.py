@@ -33,9 +33,9 @@ def superseding(objects: Iterable[EncodedObject], earlier: Earlier) -> Iterator[
 def refer_to_predecessor(d: Dataset, before: Dataset) -> None:
     """A document says so in Predecessor Documents (PS3.3 C.17.2), an image in Referenced Image (C.12.4).
 
-    A Spatial Registration has no place for it: the segmentation that goes with it does.
+    Registrations and key objects have no place for it: what goes with them does.
     """
-    if "ContentSequence" in d:
+    if d.Modality == "SR":
         d.PredecessorDocumentsSequence = [_hierarchical(before)]
     if "Rows" not in d:
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import structlog
 from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, ParametricMapStorage
 from typer.testing import CliRunner
 
@@ -199,7 +200,9 @@ def test_the_command_line_releases_withdraws_and_shows_both(tmp_path):
         )
 
         def cli(*words: str) -> Any:
-            return CliRunner().invoke(app, [*words, "--config", str(toml)])
+            done = CliRunner().invoke(app, [*words, "--config", str(toml)])
+            structlog.reset_defaults()  # its events went to where it printed
+            return done
 
         assert AWAITS_RELEASE in cli("status").stdout
         unsigned = cli("release", STUDY, "--destination", "PACS", "--because", "plausible")

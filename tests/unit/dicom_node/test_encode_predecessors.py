@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from tests import phantom
 from tests.harness import dciodvfy_errors
 
 
-def objects(**provenance: object) -> list[EncodedObject]:
-    source = phantom.source_study()
+def objects(retakes: int = 0, **provenance: object) -> list[EncodedObject]:
+    source = replace(phantom.source_study(), retakes=retakes)
     result = phantom.super_resolved(source, **provenance)
     rules = OutputRules(mr_maps=("HGG",), parametric_maps=("HGG",), segmentation_on_anatomy=False)
     return list(encode_study(result, source, rules))
@@ -36,8 +37,8 @@ def later(earlier: dict[str, Dataset]) -> list[EncodedObject]:
 def test_every_image_names_the_earlier_one_of_its_place(later, earlier) -> None:
     assert {o.name for o in later} == set(earlier)
     for o in later:
-        if o.kind == "SR":
-            assert "PredecessorDocumentsSequence" in o.dataset
+        assert ("PredecessorDocumentsSequence" in o.dataset) == (o.kind == "SR")
+        if o.kind in ("SR", "KO"):
             continue
         (item,) = o.dataset.ReferencedImageSequence
         assert item.ReferencedSOPInstanceUID == earlier[o.name].SOPInstanceUID != o.dataset.SOPInstanceUID
@@ -69,7 +70,7 @@ def test_the_very_same_object_again_is_left_as_it_is(earlier) -> None:
 
 def test_a_document_names_its_predecessor_as_documents_do(earlier) -> None:
     report, before = Dataset(), Dataset()
-    report.ContentSequence = []
+    report.Modality = "SR"
     before.SOPClassUID, before.SOPInstanceUID = ComprehensiveSRStorage, "2.25.3"
     before.StudyInstanceUID, before.SeriesInstanceUID = "2.25.1", "2.25.2"
     refer_to_predecessor(report, before)
@@ -77,3 +78,9 @@ def test_a_document_names_its_predecessor_as_documents_do(earlier) -> None:
     assert study.StudyInstanceUID == "2.25.1"
     (series,) = study.ReferencedSeriesSequence
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.3"
+
+
+def test_what_is_made_after_a_withdrawal_bears_other_uids(earlier) -> None:
+    """An archive may keep a rejected UID out for good."""
+    again = {str(o.dataset.SOPInstanceUID) for o in objects(retakes=1)}
+    assert again.isdisjoint(str(d.SOPInstanceUID) for d in earlier.values())

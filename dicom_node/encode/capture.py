@@ -15,8 +15,8 @@ def secondary_capture(production: Production, words: str) -> Dataset:
     """What all pictures share; identity, pixels and geometry are still to come.
 
     Burned In Annotation is NO: what is drawn – map, unit, limits, orientation, versions – identifies
-    neither patient nor date (C.7.6.1, table C.7-9). Nothing is said of Recognizable Visual Features: slices over
-    a whole head may show a face.
+    neither patient nor date (C.7.6.1, table C.7-9). Nothing is said of Recognizable Visual Features:
+    slices over a whole head may show a face.
     """
     d = common_header(production)
     d.SOPClassUID = SecondaryCaptureImageStorage

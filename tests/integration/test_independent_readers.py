@@ -280,9 +280,9 @@ def test_what_ohif_would_show_wrongly_or_not_at_all_is_what_the_gate_looks_for(t
 
 
 def segments_of(result: SuperResolved) -> list[np.ndarray]:
-    """Masks in the order of the segments: that of their highest planes."""
+    """Masks in the order of the segments: those that reach lower come later."""
     masks = [x.mask for x in result.lesion] + [result.quality.not_measured]
-    return sorted(masks, key=lambda m: np.argwhere(m)[:, 0].max())
+    return sorted(masks, key=lambda m: -np.argwhere(m)[:, 0].min())
 
 
 def lesions_in(study: Study, name: str) -> list[Lesion]:

@@ -44,3 +44,18 @@ set_up_viewers() {
     [ "$there" -nt "$lock" ] && return
     npm ci --prefix tests/ohif --silent || echo "OHIF's readers could not be installed: tests that need them are skipped"
 }
+
+# OHIF itself and a browser, for tests/viewers alone: 50 MB to fetch, 204 MB unpacked.
+set_up_browser() {
+    local version=3.13.2 app=tests/ohif/app
+    local sum=b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1
+    if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+    fi
+    [ -f "$app/package/dist/index.html" ] && return
+    mkdir -p "$app"
+    npm pack "@ohif/app@$version" --pack-destination "$app" --silent >/dev/null &&
+        echo "$sum  $app/ohif-app-$version.tgz" | sha256sum --check --quiet &&
+        tar xzf "$app/ohif-app-$version.tgz" -C "$app" && rm "$app/ohif-app-$version.tgz" ||
+        echo "OHIF could not be installed: tests/viewers is skipped"
+}

@@ -38,11 +38,12 @@ class Job:
 def read(jobs: Sequence[Job], folder: Path) -> list[np.ndarray | Refused]:
     """What the readers make of each job, as (layer, slice, row, column) of the volume that the viewer builds.
 
-    The volume's slices ascend along row × column. A map has one layer, of float32; a segmentation has
+    Slices ascend along row × column, as in the volume that a map is poured into; segmentations are read upon
+    the descending stack, as OHIF sorts it, and turned. A map has one layer, of float32; a segmentation has
     segment numbers, in more layers than one where segments overlap. In place of what is refused: why.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sorted_series = [_ascending(job.series) for job in jobs]
+    sorted_series = [_ascending(job.series)[:: 1 if job.kind == "PM" else -1] for job in jobs]
     asked = [
         {
             "kind": job.kind,
@@ -69,7 +70,8 @@ def read(jobs: Sequence[Job], folder: Path) -> list[np.ndarray | Refused]:
             continue
         plane = pydicom.dcmread(sorted_series[number][0], stop_before_pixels=True)
         values = np.fromfile(folder / f"{number}.bin", "<f4" if jobs[number].kind == "PM" else np.uint8)
-        found.append(values.reshape(answer["layers"], len(jobs[number].series), plane.Rows, plane.Columns))
+        layers = values.reshape(answer["layers"], len(jobs[number].series), plane.Rows, plane.Columns)
+        found.append(layers if jobs[number].kind == "PM" else layers[:, ::-1])
     assert len(found) == len(jobs), done.stderr
     return found
 

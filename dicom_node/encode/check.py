@@ -21,7 +21,7 @@ from .defect import Defect, demand
 from .encoded import EncodedObject
 from .parametric_map import doubt_label
 from .planes import strings
-from .viewers import highest_plane, in_reading_order
+from .viewers import in_reading_order, lowest_plane
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
@@ -278,8 +278,11 @@ class _Gate:
             demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
         demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
-        ends = [highest_plane(v) for v in volumes]
-        demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
+        lowest = [lowest_plane(v) for v in volumes]
+        demand(
+            lowest == sorted(lowest, reverse=True),
+            "a segment comes after one that reaches lower: viewers lose it",
+        )
         if self._result is None:
             return
         wanted = self._masks()

@@ -16,18 +16,19 @@ T = TypeVar("T")
 
 
 def in_reading_order(segments: Iterable[T], mask_of: Callable[[T], Mask]) -> list[T]:
-    """``segments`` that are not empty, by their highest plane; those that end in the same plane as they come.
+    """``segments`` that are not empty: those first that reach least low; equal ones as they come.
 
-    Where segments overlap, the reader puts them into layers, and drops those frames of a segment that go
-    into a layer of one that reaches higher.
+    Where segments overlap, the reader puts them into layers, plane by plane from the top (OHIF sorts planes
+    by position, descending along row × column). There it drops those frames of a segment that belong into
+    a layer of one that reaches lower.
     """
     kept = [s for s in segments if mask_of(s).any()]
-    return sorted(kept, key=lambda s: highest_plane(mask_of(s)))
+    return sorted(kept, key=lambda s: -lowest_plane(mask_of(s)))
 
 
-def highest_plane(mask: Mask) -> int:
-    """Index of the last slice of ``mask`` (slice, row, column) with anything in it."""
-    return int(np.flatnonzero(mask.any(axis=(1, 2)))[-1])
+def lowest_plane(mask: Mask) -> int:
+    """Index of the first slice of ``mask`` (slice, row, column) with anything in it."""
+    return int(np.flatnonzero(mask.any(axis=(1, 2)))[0])
 
 
 def omits_empty_frames(hit: int, every: int, pixels: int) -> bool:

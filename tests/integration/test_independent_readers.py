@@ -107,8 +107,28 @@ def pixels_by_name(result: SuperResolved) -> dict[str, np.ndarray]:
 
 
 def test_every_object_is_free_of_errors_for_the_validator(study):
+    """And of warnings but one, which deploy/docs/VIEWERS.md explains: it does not know our code scheme."""
     for name, path in study.paths.items():
-        assert not errors(path), name
+        said = [x for x in validated(path) if x.startswith(("Error", "Warning"))]
+        assert [x for x in said if not x.endswith("Unrecognized defined term = <99MRSISR>")] == [], name
+
+
+def test_a_studys_objects_and_sources_are_consistent_for_the_validator(study, tmp_path):
+    """Patient, study, series and equipment agree across instances, and no reference leads nowhere."""
+    sources = [study.source.anatomy_headers["T1"], *study.source.map_headers.values()]
+    came_in = [p for n, headers in enumerate(sources) for p in written(headers, tmp_path / str(n))]
+    program = _DCIODVFY.with_name("dcentvfy")
+
+    def said(paths: Sequence[Path]) -> bytes:
+        done = subprocess.run([program, *paths, *came_in], capture_output=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    assert said([*study.paths.values()]) == b""
+    other = pydicom.dcmread(study.paths["SEG_lesion"])
+    other.PatientName = "Somebody^Else"
+    other.save_as(tmp_path / "other.dcm")
+    changed = [p for n, p in study.paths.items() if n != "SEG_lesion"]
+    assert b"Error - String attribute has different value" in said([*changed, tmp_path / "other.dcm"])
 
 
 @pytest.mark.parametrize("name", ["HGG", "TCN", "tNAA", "2HG"])
@@ -281,9 +301,9 @@ def test_what_ohif_would_show_wrongly_or_not_at_all_is_what_the_gate_looks_for(t
 
 
 def segments_of(result: SuperResolved) -> list[np.ndarray]:
-    """Masks in the order of the segments: that of their highest planes."""
+    """Masks in the order of the segments: those that reach lower come later."""
     masks = [x.mask for x in result.lesion] + [result.quality.not_measured]
-    return sorted(masks, key=lambda m: np.argwhere(m)[:, 0].max())
+    return sorted(masks, key=lambda m: -np.argwhere(m)[:, 0].min())
 
 
 def lesions_in(study: Study, name: str) -> list[Lesion]:
@@ -306,9 +326,13 @@ def truth_of(result: SuperResolved, series: str) -> tuple[np.ndarray, float]:
 
 def source_planes(source: SourceStudy, folder: Path) -> list[Path]:
     """The T1 that was sent in, as files without pixels."""
+    return written(source.anatomy_headers["T1"], folder)
+
+
+def written(headers: Sequence[Dataset], folder: Path) -> list[Path]:
     folder.mkdir()
     paths = []
-    for k, header in enumerate(source.anatomy_headers["T1"]):
+    for k, header in enumerate(headers):
         paths.append(folder / f"{k:04d}.dcm")
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -368,10 +392,15 @@ def voxels_at(values: np.ndarray, affine: np.ndarray, grid: Grid) -> set[tuple[i
 
 def errors(path: Path) -> list[str]:
     """Lines of dciodvfy that begin with Error."""
+    return [line for line in validated(path) if line.startswith("Error")]
+
+
+def validated(path: Path) -> list[str]:
+    """What dciodvfy says."""
     done = subprocess.run([_DCIODVFY, "-new", path], capture_output=True, timeout=60)
     said = (done.stdout + done.stderr).decode("latin-1").splitlines()
     assert said, "the validator said nothing, not even the IOD"
-    return [line for line in said if line.startswith("Error")]
+    return said
 
 
 def _no_lesion() -> tuple[SourceStudy, SuperResolved]:

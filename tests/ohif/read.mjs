@@ -1,6 +1,6 @@
 // node read.mjs JOBS.json: what OHIF's readers make of objects, each upon the series that it lies on.
 //
-// JOBS: [{ kind: "PM" | "SEG", object: file, series: [files of its planes, in the order of the volume],
+// JOBS: [{ kind: "PM" | "SEG", object: file, series: [files of its planes, in the viewer's order],
 // out: file }]. Prints one line of JSON for each: { error } in the reader's words, or { layers } after
 // writing to `out` the values in the order of `series`: float32 of a map; uint8 segment numbers of the
 // layers of a segmentation (more than one where segments overlap).

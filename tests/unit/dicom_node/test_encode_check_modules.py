@@ -80,7 +80,7 @@ def with_value(keyword: str, value: object) -> Callable[[Dataset], None]:
         ("PM_TCN", with_value("ContentLabel", "lower case"), "ContentLabel is no CS"),
         ("PM_TCN", _nowhere, "refers to 1.2.3.4, which is not there"),
         ("SEG_lesion", _both, "SegmentIdentificationSequence is both for all frames and for one"),
-        ("SEG_lesion", _backwards, "not ordered by their highest plane"),
+        ("SEG_lesion", _backwards, "comes after one that reaches lower"),
         ("SEG_lesion", with_value("MaximumFractionalValue", 255), "fractional segments are refused"),
         ("PM_TCN", with_value("AccessionNumber", "ACC2"), "AccessionNumber is not that of the source"),
         ("PM_TCN", without("IssuerOfPatientID"), "IssuerOfPatientID of the source is missing"),

@@ -12,9 +12,9 @@ def mask(*planes: int) -> np.ndarray:
     return m
 
 
-def test_segments_come_by_their_highest_plane_and_empty_ones_not_at_all():
-    named = {"high": mask(1, 8), "empty": mask(), "low": mask(0), "also high": mask(8), "middle": mask(2, 5)}
-    assert in_reading_order(named, named.__getitem__) == ["low", "middle", "high", "also high"]
+def test_segments_that_reach_lower_come_later_and_empty_ones_not_at_all():
+    named = {"low": mask(0, 8), "empty": mask(), "high": mask(8), "middle": mask(2, 5), "also low": mask(0)}
+    assert in_reading_order(named, named.__getitem__) == ["high", "middle", "low", "also low"]
 
 
 @pytest.mark.parametrize(

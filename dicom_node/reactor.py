@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -94,7 +94,8 @@ class _Machine(StateMachine):
 
     def do_action(self, event: str) -> None:
         if event == "Evt10" and self.current_state == "Sta6":
-            self.dul.assoc.dimse.receive_primitive(self.dul._recv_pdu.get(False).to_primitive())
+            data = cast(P_DATA, self.dul._recv_pdu.get(False).to_primitive())
+            self.dul.assoc.dimse.receive_primitive(data)
         else:
             super().do_action(event)
 
@@ -105,8 +106,8 @@ class WakefulDUL(DULServiceProvider):
     def __init__(self, association: Association, ring: Callable[[], None]) -> None:
         super().__init__(association)
         self.state_machine = _Machine(self)
-        self.event_queue = queue.SimpleQueue()  # for each PDU: as cheap as queues get
-        self._recv_pdu = queue.SimpleQueue()
+        simple: Any = queue.SimpleQueue  # used for each PDU: as cheap as queues get
+        self.event_queue, self._recv_pdu = simple(), simple()
         self.to_user_queue = _Bell(ring, lambda: None)
         self._idle_timer = _SteadyTimer(60)
         self.artim_timer = _SteadyTimer(30)

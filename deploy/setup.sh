@@ -33,3 +33,14 @@ set_up_peers() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk postgresql >/dev/null ||
         echo "Orthanc, DCMTK or PostgreSQL could not be installed: tests that need them are skipped"
 }
+
+# OHIF's reader library (tests/ohif), if there is npm. What could not be installed is named by the tests.
+set_up_viewers() {
+    local lock=tests/ohif/package-lock.json there=tests/ohif/node_modules/.package-lock.json
+    if ! command -v npm >/dev/null; then
+        echo "npm is missing (apt-get install nodejs npm): tests with OHIF's readers are skipped"
+        return
+    fi
+    [ "$there" -nt "$lock" ] && return
+    npm ci --prefix tests/ohif --silent || echo "OHIF's readers could not be installed: tests that need them are skipped"
+}

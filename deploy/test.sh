@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up_peers
 set_up demo,test
+set_up_viewers
 export PATH="$PWD/.venv/bin:$PATH" TCP_NODELAY=1
 ruff format --check .
 ruff check .

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from pydicom.uid import UID
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 
+from .arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from .config import NodeRules
 from .errors import PeerUnreachable, Refused
 
@@ -33,6 +35,8 @@ def requestor(node: NodeRules) -> AE:
     """An application entity under the node's title and with its time-outs."""
     _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every PDU, and then throw it away
     ae = AE(ae_title=node.ae_title)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION
     ae.acse_timeout = node.acse_timeout_s
     ae.dimse_timeout = node.dimse_timeout_s
     ae.network_timeout = node.network_timeout_s

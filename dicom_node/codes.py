@@ -130,6 +130,13 @@ def item(code: Code) -> Dataset:
     return d
 
 
+def private_codes() -> tuple[Code, ...]:
+    """Every code of our own scheme, by value."""
+    named = (c for c in globals().values() if isinstance(c, Code))
+    found = {c.value: c for c in (*_QUANTITIES.values(), *named) if c.scheme_designator == SCHEME}
+    return tuple(found[value] for value in sorted(found))
+
+
 def schemes() -> Iterable[Dataset]:
     """Items of Coding Scheme Identification Sequence for the schemes a reader may not know."""
     own = Dataset()

@@ -54,6 +54,8 @@ class ProvingRules(_Table):
 
 class _Destination(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    wait_for_release: bool = False
+    explain_no_result: bool = False
     retry: RetryRules = RetryRules()
     circuit: CircuitRules = CircuitRules()
     proof: Literal["none", "query", "commitment"] = "none"
@@ -67,6 +69,7 @@ class DicomDestination(_Destination):
     """A PACS, reached by C-STORE; proof by C-FIND ("query") or by storage commitment."""
 
     type: Literal["dicom"] = "dicom"
+    may_lack: tuple[Kind, ...] = ()
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
@@ -89,6 +92,7 @@ class DicomWebDestination(_Destination):
     password_env: str = ""
     password_file: Path | None = None
     ca_file: Path | None = None
+    may_lack: tuple[Kind, ...] = ()
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

@@ -131,14 +131,7 @@ class Listener:
         self._tls = tls or TlsRules()
         self._intake = intake
         self._safekeeper = safekeeper
-        self._ae = _node(rules)
-        if safekeeper is not None:
-            self._ae.add_supported_context(
-                PUSH_MODEL,
-                [u.ExplicitVRLittleEndian, u.ImplicitVRLittleEndian],
-                scu_role=True,
-                scp_role=True,
-            )
+        self._ae = accepting_entity(rules, commitment=safekeeper is not None)
         self._servers: list[GuardedServer] = []
 
     def start(self) -> None:
@@ -271,7 +264,8 @@ def _status(status: int, words: str = "") -> Dataset:
     return answer
 
 
-def _node(rules: NodeRules) -> AE:
+def accepting_entity(rules: NodeRules, commitment: bool) -> AE:
+    """The application entity that a node's ports offer; ``commitment``: Storage Commitment in both roles."""
     _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom would write out every PDU, and then throw it away
     ae = _Node(rules.ae_title)
     ae.implementation_class_uid = u.UID(IMPLEMENTATION_CLASS_UID)
@@ -288,6 +282,9 @@ def _node(rules: NodeRules) -> AE:
         if sop_class.is_private:
             register_uid(sop_class, f"Private{sop_class.replace('.', '_')}", StorageServiceClass)
         ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    if commitment:
+        syntaxes = [u.ExplicitVRLittleEndian, u.ImplicitVRLittleEndian]
+        ae.add_supported_context(PUSH_MODEL, syntaxes, scu_role=True, scp_role=True)
     return ae
 
 

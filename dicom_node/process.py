@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +19,10 @@ import sr_core
 
 from . import nifti
 from .config import IdentifyRules, ResolveRules, Settings
+from .dciodvfy import SecondOpinion
 from .decode import decode
 from .encode import EncodedObject, Kind, checked, encode_study
+from .encode.predecessors import Earlier, superseding
 from .errors import BadConfiguration, NotDicom, UnsuitableInput
 from .identify import IdentifiedSeries, Role, identify
 from .source import SourceStudy
@@ -99,15 +101,23 @@ def identify_case(case: Case, rules: IdentifyRules) -> Identified:
 
 
 def make_results(
-    case: Case, identified: Identified, settings: Settings, folder: Path, progress: Progress = lambda _: None
+    case: Case,
+    identified: Identified,
+    settings: Settings,
+    folder: Path,
+    progress: Progress = lambda _: None,
+    retakes: int = 0,
+    earlier: Earlier = lambda _: None,
 ) -> Results:
     """Everything a case yields, written under ``folder`` as dicom/, nifti/ and report.json.
 
+    ``retakes``: how often its results were withdrawn; what was rejected once is not made again.
+    ``earlier`` gives the header of the earlier result of a name, which the new one supersedes.
     Raises UnsuitableInput, UnsuitableGeometry, BadObject or BadConfiguration, each in words.
     """
     began = time.monotonic()
     progress("decode")
-    source = decode_case(case, identified, settings.input_rules)
+    source = replace(decode_case(case, identified, settings.input_rules), retakes=retakes)
     progress("super-resolve")
     resolver = _resolver(settings.resolve)
     try:
@@ -115,7 +125,8 @@ def make_results(
     except sr_core.UnusableAcquisition as e:
         raise UnsuitableInput(str(e)) from e
     progress("encode, check and write")
-    made = _write(checked(encode_study(result, source, settings.output), result), result, folder)
+    objects = superseding(encode_study(result, source, settings.output), earlier)
+    made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))
     report = _report(identified, source, result, made, time.monotonic() - began)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return Results(made, report)
@@ -165,20 +176,24 @@ def _digest(case: Case, series: Sequence[IdentifiedSeries]) -> str:
     return digest.hexdigest()
 
 
-def _write(objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path) -> tuple[Made, ...]:
+def _write(
+    objects: Iterable[EncodedObject], result: sr_core.SuperResolved, folder: Path, opinion: SecondOpinion
+) -> tuple[Made, ...]:
     (folder / "dicom").mkdir(parents=True)
     (folder / "nifti").mkdir()
     made = []
-    with ThreadPoolExecutor(1) as beside:  # compression leaves the interpreter free for DICOM
+    with ThreadPoolExecutor(1) as beside, opinion:  # compression leaves the interpreter free for DICOM
         volumes = beside.submit(nifti.write_result, result, folder / "nifti")
         for number, o in enumerate(objects):
             path = folder / "dicom" / f"{number:04d}-{o.name}.dcm"
             o.dataset.save_as(path, enforce_file_format=True)
+            opinion.ask(o, path)
             uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
             made.append(Made(str(path.relative_to(folder)), o.kind, o.name, *uids, sha256_of(path)))
         for path in volumes.result():
             name = path.name.removesuffix(".nii.gz")
             made.append(Made(str(path.relative_to(folder)), "NIFTI", name, "", "", sha256_of(path)))
+        opinion.conclude()
     return tuple(made)
 
 

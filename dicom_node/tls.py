@@ -13,7 +13,7 @@ from .errors import BadConfiguration
 _LOG = log.get("tls")
 
 # For TLS 1.2; forward secrecy and authenticated encryption only (RFC 9325 4.2). TLS 1.3 has its own.
-_CIPHERS = ":".join(
+CIPHERS = ":".join(
     f"{exchange}-{cipher}"
     for cipher in ("AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-GCM-SHA256")
     for exchange in ("ECDHE-ECDSA", "ECDHE-RSA")
@@ -27,7 +27,7 @@ def server_context(rules: TlsRules) -> ssl.SSLContext:
     assert rules.certificate is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     try:
         # A password prompt would wait for ever: a key that needs one is refused.

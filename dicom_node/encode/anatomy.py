@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.valuerep import format_number_as_ds
 
 from dicom_node import codes
 from dicom_node.errors import BadObject
@@ -49,7 +50,9 @@ def anatomy_series(
     def complete(d: Dataset) -> None:
         for keyword in ("RepetitionTime", "EchoTime", "EchoTrainLength", "FlipAngle"):
             if headers and headers[0].get(keyword) is not None:
-                d.add(headers[0][keyword])
+                value = headers[0][keyword].value
+                # A source may write more digits than its VR has room for (PS3.5 6.2).
+                setattr(d, keyword, format_number_as_ds(float(value)) if len(str(value)) > 16 else value)
 
     registered = production.result.provenance.registration
     words = f"{image.contrast} resampled to the grid of the super-resolved maps; not acquired on it."

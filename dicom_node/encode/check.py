@@ -11,14 +11,17 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom_node.errors import BadObject
+from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
 from .check_documents import check_registration, check_report, check_selection
+from .check_modules import check_identity, check_modules, check_references, source_uids
 from .check_pictures import check_capture
 from .defect import Defect, demand
 from .encoded import EncodedObject
 from .parametric_map import doubt_label
 from .planes import strings
+from .viewers import highest_plane, in_reading_order
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
@@ -73,25 +76,32 @@ class _Series:
     instances: list[str] = field(default_factory=list)
 
 
-def check(objects: Sequence[EncodedObject], result: SuperResolved | None = None) -> None:
-    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values.
+def check(
+    objects: Sequence[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> None:
+    """All of ``objects`` through the gate; with ``result``, stored values are compared with its values;
+    with ``source``, identity and references with it.
 
     Raises BadObject naming the first bad object and its defect.
     """
-    for _ in checked(objects, result):
+    for _ in checked(objects, result, source):
         pass
 
 
-def checked(objects: Iterable[EncodedObject], result: SuperResolved | None = None) -> Iterator[EncodedObject]:
+def checked(
+    objects: Iterable[EncodedObject], result: SuperResolved | None = None, source: SourceStudy | None = None
+) -> Iterator[EncodedObject]:
     """``objects``, each handed on once it has passed. Raises BadObject as ``check``."""
-    gate = _Gate(result)
+    gate = _Gate(result, source)
     for obj in objects:
         gate.admit(obj)
         yield obj
 
 
 class _Gate:
-    def __init__(self, result: SuperResolved | None) -> None:
+    def __init__(self, result: SuperResolved | None, source: SourceStudy | None = None) -> None:
+        self._source = source
+        self._source_uids = source_uids(source) if source is not None else frozenset()
         self._values: dict[str, NDArray[np.float32]] = {}
         self._result = result
         if result is not None:
@@ -126,6 +136,10 @@ class _Gate:
                 check_selection(d, self._seen)
             else:
                 check_report(d, self._seen, self._values, self._masks())
+            check_modules(obj)
+            if self._source is not None:
+                check_identity(d, self._source)
+                check_references(d, self._seen | self._source_uids)
         except Defect as defect:
             raise BadObject(f"{obj.name}: {defect}") from None
         except (AttributeError, IndexError, KeyError) as missing:
@@ -160,7 +174,11 @@ class _Gate:
     def _check_mr(self, d: Dataset) -> None:
         demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
         demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
-        series = self._follow(d)
+        series, first = self._follow(d), next(iter(self._series.values()))
+        if series is not first:
+            there = first.positions[len(series.positions) - 1 :][:1]
+            same = first.geometry == series.geometry and there == series.positions[-1:]
+            demand(same, "geometry differs from the MR series before")
         stored = np.frombuffer(d.PixelData, "<u2")
         demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
         if "RealWorldValueMappingSequence" in d:
@@ -260,6 +278,8 @@ class _Gate:
             demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
         demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")
+        ends = [highest_plane(v) for v in volumes]
+        demand(ends == sorted(ends), "segments are not ordered by their highest plane: viewers lose some")
         if self._result is None:
             return
         wanted = self._masks()
@@ -272,7 +292,7 @@ class _Gate:
         if self._result is None:
             return []
         masks = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
-        return [m for m in masks if m.any()]
+        return in_reading_order(masks, lambda m: m)
 
 
 def _floats(written: Sequence[str]) -> NDArray[np.float64]:

@@ -6,16 +6,17 @@ import copy
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node import codes
+from dicom_node.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 from .planes import Reference
 from .production import Production, long_string
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1, C.7.2): what these
 # say is the source's to say, and is carried on as it stands, in the source's character set.
-_VERBATIM = (
+VERBATIM = (
     "SpecificCharacterSet",
     "PatientName",
     "PatientID",
@@ -107,7 +108,7 @@ def common_header(production: Production) -> Dataset:
     """Patient, study, series date, equipment and SOP Common attributes; no UID of its own."""
     source, rules = production.source.header, production.rules
     d = Dataset()
-    for keyword in _VERBATIM:
+    for keyword in VERBATIM:
         if keyword in source:
             d.add(copy.deepcopy(source[keyword]))
     for keyword in _MAY_BE_EMPTY:
@@ -181,6 +182,8 @@ def file_meta(d: Dataset) -> FileMetaDataset:
     meta.MediaStorageSOPClassUID = d.SOPClassUID
     meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     return meta
 
 

@@ -100,7 +100,7 @@ class Production:
             planes=planes_of(result.grid, frame or result_uid("frame of reference", study_uid)),
             maps=tuple(_maps(result)),
             identity=(
-                _inputs_digest(source, study_uid),
+                _inputs_digest(source, study_uid) + (f" retake {source.retakes}" if source.retakes else ""),
                 how.method_used,
                 how.model_hash,
                 how.settings_hash,

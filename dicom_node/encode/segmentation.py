@@ -19,6 +19,7 @@ from .multiframe import construction, finished
 from .planes import ParentSeries, parent_series
 from .production import SEGMENTATION_SERIES, Production, long_string, plain, short_text
 from .references import all_map_sources, anatomy_sources
+from .viewers import in_reading_order, omits_empty_frames
 
 # sRGB; told apart on grey anatomy and by the colour-blind (Okabe and Ito's palette).
 _COLOURS = {"HGG": (213, 94, 0), "TCN": (0, 158, 115), "2HG": (204, 121, 167)}
@@ -64,7 +65,7 @@ def tracking(production: Production, key: str) -> tuple[str, str]:
 
 
 def _segments(production: Production) -> list[_Segment]:
-    return [s for s in (*_lesions(production), _not_measured(production)) if s.mask.any()]
+    return in_reading_order((*_lesions(production), _not_measured(production)), lambda s: s.mask)
 
 
 def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | None:
@@ -78,11 +79,8 @@ def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | No
     if found is None:
         return None
     contrast, lies, parent = found
-    segments = []
-    for s in _lesions(production):
-        mask = on_grid(s.mask, production.result.grid, lies)
-        if mask.any():
-            segments.append(replace(s, mask=mask))
+    there = [replace(s, mask=on_grid(s.mask, production.result.grid, lies)) for s in _lesions(production)]
+    segments = in_reading_order(there, lambda s: s.mask)
     if not segments:
         return None
     return _encoded(
@@ -159,12 +157,12 @@ def _encoded(
     number: int,
 ) -> EncodedObject:
     masks = np.stack([s.mask for s in segments], axis=-1).astype(np.uint8)
-    frames_hit = int(masks.any(axis=(1, 2)).sum())
+    planes_hit = masks.any(axis=(1, 2))
     built = hd.seg.Segmentation(
         pixel_array=masks,
         segmentation_type="BINARY",
         segment_descriptions=[_described(production, s, i) for i, s in enumerate(segments, start=1)],
-        omit_empty_frames=frames_hit > 1,  # some viewers cannot read a segmentation of one frame
+        omit_empty_frames=omits_empty_frames(int(planes_hit.sum()), planes_hit.size, masks[0, ..., 0].size),
         content_label="METABOLIC_LESION",
         content_description=tail.capitalize(),
         **construction(production, parent),

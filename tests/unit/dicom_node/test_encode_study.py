@@ -257,15 +257,16 @@ def test_a_source_without_frame_of_reference_gets_one_of_its_own():
     assert UID(frame).is_valid
 
 
-def test_segments_are_the_lesions_and_what_was_not_measured(objects):
+def test_segments_are_the_lesions_and_what_was_not_measured_those_that_end_lowest_first(objects):
+    """OHIF drops frames of a segment that comes after one that reaches higher, if segments overlap."""
     found = [
         (s.SegmentLabel, s.SegmentedPropertyTypeCodeSequence[0].CodeValue)
         for s in named(objects, "SEG_lesion").dataset.SegmentSequence
     ]
     assert found == [
-        ("Metabolic lesion HGG", "52988006"),
-        ("Metabolic lesion TCN", "52988006"),
         ("Not measured or repaired", "NOTMEASURED"),
+        ("Metabolic lesion TCN", "52988006"),
+        ("Metabolic lesion HGG", "52988006"),
     ]
 
 

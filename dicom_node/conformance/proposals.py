@@ -12,6 +12,7 @@ from pydicom.uid import (
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     ParametricMapStorage,
@@ -44,6 +45,7 @@ _CLASS_OF: Mapping[str, UID] = {
     "SC": SecondaryCaptureImageStorage,
     "SR": ComprehensiveSRStorage,
     "REG": SpatialRegistrationStorage,
+    "KO": KeyObjectSelectionDocumentStorage,
 }
 
 

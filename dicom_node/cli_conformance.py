@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from . import config
+from .cli_common import ConfigFile
 from .conformance import statement
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; default: the one MRSI_NODE_CONFIG names.")
-]
 
 
 def register(app: typer.Typer) -> None:

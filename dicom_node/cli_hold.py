@@ -1,19 +1,14 @@
-"""Verbs of the command line that a person decides with: force, hold, release, ignore."""
+"""Verbs of the command line that a person decides with: retry, force, hold, release, ignore, withdraw."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from . import config, log
-from .config import Settings
-from .store import Store
-from .study import CaseKey
-
-_out = Console(highlight=False, soft_wrap=True)
+from .cli_common import ConfigFile, open_node, out
+from .errors import UnsuitableInput
+from .study import AWAITS_RELEASE, CaseKey
 
 Study = Annotated[str, typer.Argument(help="Study Instance UID, or case as `status --json` prints it.")]
 Target = Annotated[
@@ -22,16 +17,34 @@ Target = Annotated[
         help="Study Instance UID or case, delivery as `status` prints it, or a destination's name."
     ),
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why: it is kept in the history.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file; default: the one MRSI_NODE_CONFIG names.")
-]
+Reason = Annotated[str, typer.Option("--reason", "--because", help="Why: it is kept in the history.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to ``app``."""
-    for verb in (force, hold, release, ignore):
+    for verb in (retry, force, hold, release, ignore, withdraw):
         app.command()(verb)
+
+
+def retry(
+    what: Annotated[str, typer.Argument(help="Study Instance UID, case, or delivery as `status` prints it.")],
+    config_file: ConfigFile = None,
+) -> None:
+    """Run an ended study again, or try a given-up delivery again.
+
+    Example: mrsi-node retry 1.2.840.113619.2.1
+    """
+    _, store = open_node(config_file)
+    if ":" in what:
+        store.retry_delivery(what)
+        out.print(f"delivery {what} will be tried again")
+        return
+    key = store.latest_of_study(what)
+    revision = store.revision(key)
+    if revision.state not in ("DONE", "FAILED", "IGNORED"):
+        raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
+    store.retry(key, "retried by a person")
+    out.print(f"case {key} is queued again")
 
 
 def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
@@ -39,7 +52,7 @@ def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
 
     Example: mrsi-node force 1.2.840.113619.2.1 --reason "the FLAIR was never acquired"
     """
-    _say(_open(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
+    _say(open_node(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
 
 
 def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
@@ -48,29 +61,43 @@ def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
     Example: mrsi-node hold 1.2.840.113619.2.1 --reason "wrong patient position, physicist looks"
     Example: mrsi-node hold PACS --reason "migration until Monday"
     """
-    settings, store = _open(config_file)
+    settings, store = open_node(config_file)
     if ":" in what:
         store.hold_delivery(what, f"held by a person: {reason}")
-        _out.print(f"delivery {what} is held until it is released")
+        out.print(f"delivery {what} is held until it is released")
     elif what in {d.name for d in settings.destination}:
         store.hold_destination(what, f"held by a person: {reason}")
-        _out.print(f"nothing goes to {what} until it is released")
+        out.print(f"nothing goes to {what} until it is released")
     else:
         _say(store.hold(what, f"held by a person: {reason}"), "is held until it is released")
 
 
-def release(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
-    """Let a held study, delivery or destination go on.
+def release(
+    what: Target,
+    reason: Reason,
+    destination: Annotated[
+        str, typer.Option(help="Send a study's results there that wait for their release.")
+    ] = "",
+    by: Annotated[str, typer.Option(help="Who releases results: a physicist or radiologist, by name.")] = "",
+    config_file: ConfigFile = None,
+) -> None:
+    """Let a held study, delivery or destination go on, or results that wait for someone to look at them.
 
     Example: mrsi-node release 1.2.840.113619.2.1 --reason "checked"
+    Example: mrsi-node release 1.2.840.113619.2.1 --destination PACS --by "Dr Roe" --because "plausible"
     """
-    settings, store = _open(config_file)
-    if ":" in what:
-        store.release_delivery(what, f"released by a person: {reason}")
-        _out.print(f"delivery {what} is released")
+    settings, store = open_node(config_file)
+    if destination:
+        settings.destination_named(destination)
+        delivery = store.release_results(what, destination, _signed(by, reason))
+        out.print(f"delivery {delivery} is released")
+    elif ":" in what:
+        waits = store.delivery(what).reason == AWAITS_RELEASE
+        store.release_delivery(what, _signed(by, reason) if waits else f"released by a person: {reason}")
+        out.print(f"delivery {what} is released")
     elif what in {d.name for d in settings.destination}:
         store.release_destination(what, f"released by a person: {reason}")
-        _out.print(f"{what} is released")
+        out.print(f"{what} is released")
     else:
         _say(store.release(what, f"released by a person: {reason}"), "is queued")
 
@@ -80,17 +107,41 @@ def ignore(study: Study, reason: Reason, config_file: ConfigFile = None) -> None
 
     Example: mrsi-node ignore 1.2.840.113619.2.1 --reason "phantom"
     """
-    key = _open(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
+    key = open_node(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
     _say(key, "is ignored, with what still comes for it")
 
 
-def _open(config_file: Path | None) -> tuple[Settings, Store]:
-    from .service import open_existing
+def withdraw(
+    study: Study,
+    reason: Reason,
+    by: Annotated[str, typer.Option(help="Who withdraws the results, by name.")],
+    patient_safety: Annotated[
+        bool, typer.Option(help="Reject them for patient safety, not for quality.")
+    ] = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Take back a study's results: every destination that has any gets a note that rejects them.
 
-    settings = config.load(config_file)
-    log.configure(settings.log.level, settings.log.json_lines)
-    return settings, open_existing(settings)
+    Example: mrsi-node withdraw 1.2.840.113619.2.1 --because "anatomy of another visit" --by "Dr Roe"
+    """
+    from .service import open_spool
+    from .withdraw import withdraw as run
+
+    settings, store = open_node(config_file)
+    done = run(
+        settings, store, open_spool(settings), study, by=by, because=reason, patient_safety=patient_safety
+    )
+    for name, objects in done.objects.items():
+        out.print(f"{objects} objects at {name} are rejected: a note is on its way")
+    if not done.objects:
+        out.print("nothing had been sent, and nothing will be")
+
+
+def _signed(by: str, reason: str) -> str:
+    if not by.strip():
+        raise UnsuitableInput("a physicist or radiologist releases these results: say who, with --by")
+    return f"released by {by}: {reason}"
 
 
 def _say(key: CaseKey, what: str) -> None:
-    _out.print(f"case {key} {what}")
+    out.print(f"case {key} {what}")

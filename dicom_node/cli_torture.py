@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+from .cli_common import AsJson, err
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +30,7 @@ def torture(
         typer.Option(min=0.01, help="Seconds in which a C-ECHO must be answered."),
     ] = 1.0,
     out: Annotated[Path | None, typer.Option(help="A folder for report.md and report.json.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Torture a throw-away node and report what was lost, doubled or late. Exit code 0: nothing was.
 
@@ -46,7 +45,7 @@ def torture(
 
     folder = throw_away()
     with Progress(
-        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_err, transient=True
+        BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
         task = bar.add_task("starting", total=1.0)
         report = run(
@@ -63,5 +62,5 @@ def torture(
     if report.clean:
         shutil.rmtree(folder.parent, ignore_errors=True)
         return
-    _err.print(f"what is left of the node and the PACS, for whoever looks into it: {folder}")
+    err.print(f"what is left of the node and the PACS, for whoever looks into it: {folder}")
     raise typer.Exit(1)

@@ -72,6 +72,27 @@ ABNORMAL_STRUCTURE = _sct("49755003", "Morphologically Abnormal Structure")
 LESION = _sct("52988006", "Lesion")
 SPATIAL_CONCEPT = _sct("309825002", "Spatial and Relational Concept")
 NOT_MEASURED = _own("NOTMEASURED", "Not measured or repaired")
+FINDING_ASSESSMENT = _own("ABOVELIMIT", "Region at or above the metabolic limit")
+FOUND = _own("REGIONFOUND", "Region above the limit")
+NOT_FOUND = _own("NOREGION", "No region above the limit")
+NOT_ASSESSED = _own("NOTASSESSED", "Not assessed")
+
+MRI = Code("25056-3", "LN", "MRI unspecified body region")
+ENGLISH = Code("en", "RFC5646", "English")
+COMMENT = _dcm("121106", "Comment")
+VOLUME = _sct("118565006", "Volume")
+HALF_WIDTH = _own("HALFWIDTH", "Half-width that holds the truth in 90 % of voxels")
+NULL_SPACE_SHARE = _own("NULLSPACE", "Share of a value that no measurement backs")
+GUIDANCE = _own("GUIDANCE", "Share of a value that comes of the anatomical image")
+LIMIT = _own("LIMIT", "Metabolic limit")
+REGIONS = _own("REGIONS", "Number of connected regions")
+MEAN = _sct("373098007", "Mean")
+MAXIMUM = _sct("56851009", "Maximum")
+MEDIAN = _sct("373099004", "Median")
+PERCENTILE_5 = _sct("371888009", "Fifth percentile")
+PERCENTILE_95 = _sct("371889001", "Ninety-fifth percentile")
+CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
+NO_UNIT = Code("1", "UCUM", "no units")
 
 METABOLITE_MAPS_FROM_SPECTROSCOPY = _dcm("113050", "Metabolite Maps from spectroscopy data")
 SPATIAL_RESAMPLING = _dcm("113085", "Spatial resampling")
@@ -80,12 +101,18 @@ SOURCE_IMAGE = _dcm("121322", "Source image for image processing operation")
 SOURCE_FOR_SEGMENTATION = _dcm("121233", "Source image for segmentation")
 ACQUISITION_EQUIPMENT = _dcm("109101", "Acquisition Equipment")
 ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")
+CONTENT_BASED_ALIGNMENT = _dcm("125024", "Image Content-based Alignment")
 HISTOGRAM_ANALYSIS = _dcm("123105", "Histogram Analysis")
 
 
 def quantity(of: Metabolite | Ratio) -> Code:
     """What the values of a map of ``of`` are (Quantity Definition, PS3.3 C.7.6.16.2.11)."""
     return _QUANTITIES[of]
+
+
+def read_in(of: str) -> Code:
+    """Measurement method: in which map a value was read. tNAA and NAA share a concept, not a map."""
+    return _own(f"MAP_{of.upper()}", f"Value of the {of} map")
 
 
 def unit(of: Unit) -> Code:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,37 +27,26 @@ from .destinations import (
     is_loopback,
 )
 from .errors import BadConfiguration
+from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
 
-# Besides the tables of this module; destinations are read by many who need no other.
+# Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
     "CircuitRules",
     "Destination",
     "DicomDestination",
     "DicomWebDestination",
+    "FnlmRules",
     "FolderDestination",
+    "IdentifyRules",
+    "OutputRules",
     "ProvingRules",
+    "ResolveRules",
     "RetryRules",
+    "SiteRule",
 ]
 
-Matrix = tuple[int, int, int]
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as e:
-        raise ValueError(f"not a regular expression: {pattern!r} ({e})") from e
-    return pattern
-
-
-Pattern = Annotated[str, Field(min_length=1)]
-
-
-class Caller(_Table):
+class Caller(Table):
     """Who may send: a calling AE title, from where, with which certificate. Written as a bare title: from
     anywhere, which is for loopback only.
 
@@ -77,7 +65,7 @@ class Caller(_Table):
         return {"ae_title": value} if isinstance(value, str) else value
 
 
-class NodeRules(_Table):
+class NodeRules(Table):
     """Who we are and who may talk to us."""
 
     ae_title: AETitle = "MRSISR"
@@ -113,7 +101,7 @@ class NodeRules(_Table):
         return self
 
 
-class TlsRules(_Table):
+class TlsRules(Table):
     """A second port that speaks TLS (PS3.15 B.12, BCP 195); none without a certificate."""
 
     port: int = Field(2762, ge=1, le=65535)
@@ -134,13 +122,32 @@ class TlsRules(_Table):
         return self
 
 
-class StorageRules(_Table):
+_DatabaseUrl = Annotated[str, Field(pattern=r"^(postgresql(\+psycopg)?://\S+)?$")]
+
+
+class StorageRules(Table):
     """Where bytes and rows live. ``database`` may be a PostgreSQL URL; empty means SQLite in ``folder``."""
 
     folder: Path = Path("data")
-    database: str = ""
-    engine_database: str = ""
+    database: _DatabaseUrl = ""
+    engine_database: _DatabaseUrl = ""
     low_water_mb: int = Field(1024, ge=0)
+
+    @model_validator(mode="after")
+    def _shared_together(self) -> StorageRules:
+        """Whoever can reach the rows must be able to reach the engine's queue, and the other way round."""
+        if self.database and not self.engine_database:
+            raise ValueError(
+                "engine_database: database is PostgreSQL, which workers on other machines can share; each "
+                "would do every study again if the workflow engine kept a file of its own. Name a second "
+                "database for it, on the same server say, and run mrsi-node migrate"
+            )
+        if self.engine_database and not self.database:
+            raise ValueError(
+                "database: engine_database is PostgreSQL, so that another node could share it and take over "
+                "work whose rows are in this one's file. Name a database for rows too, or leave both empty"
+            )
+        return self
 
     @property
     def database_url(self) -> str:
@@ -151,7 +158,7 @@ class StorageRules(_Table):
         return self.engine_database or f"sqlite:///{self.folder.resolve() / 'engine.sqlite'}"
 
 
-class IntakeRules(_Table):
+class IntakeRules(Table):
     """What one received file may cost, and what becomes of those that are refused."""
 
     max_nesting: int = Field(64, ge=1, le=100)
@@ -163,14 +170,14 @@ class IntakeRules(_Table):
     quarantine_mb: int = Field(2048, ge=0)
 
 
-class WatchRules(_Table):
+class WatchRules(Table):
     """Watch folder for research sites. No folder, no watching."""
 
     folder: Path | None = None
     scan_s: float = Field(2.0, gt=0)
 
 
-class PacsRules(_Table):
+class PacsRules(Table):
     """The archive that is asked for counts and for missing anatomy: by DICOM, or at a DICOMweb ``url``.
 
     ``prior_days``: anatomy may also come from the patient's other studies within so many days; 0: never.
@@ -197,7 +204,7 @@ class PacsRules(_Table):
         return self
 
 
-class GatherRules(_Table):
+class GatherRules(Table):
     """When a study is taken as complete, and which studies belong together."""
 
     quiet_period_s: float = Field(60.0, ge=0)
@@ -213,112 +220,14 @@ class GatherRules(_Table):
     pacs: PacsRules | None = None
 
 
-class SiteRule(_Table):
-    """How one site names its maps: applies where every ``match`` pattern is found in its attribute."""
-
-    match: dict[str, Pattern] = {}
-    fields: tuple[str, ...] = ("SeriesDescription", "ProtocolName", "ImageComments")
-    maps: Pattern | None = None
-    alias: dict[str, str] = {}
-    units: dict[str, str] = {}
-    value_order: tuple[Literal["rwvm", "rescale", "stored"], ...] = ("rwvm", "rescale", "stored")
-    acquired_matrix: Matrix | Literal["as_exported"] | None = None
-    psf: Literal["none", "hamming"] = "none"
-
-    @field_validator("maps")
-    @classmethod
-    def _maps(cls, pattern: str | None) -> str | None:
-        return pattern if pattern is None else _compiles(pattern)
-
-    @field_validator("match")
-    @classmethod
-    def _match(cls, patterns: dict[str, str]) -> dict[str, str]:
-        return {key: _compiles(p) for key, p in patterns.items()}
-
-
-class IdentifyRules(_Table):
-    """What a series is."""
-
-    sites: tuple[SiteRule, ...] = ()
-    t1: tuple[Pattern, ...] = (r"(?i)mprage|mp2rage.*uni|bravo|3d.?tfe|spgr|t1.*(3d|mpr)",)
-    flair: tuple[Pattern, ...] = (r"(?i)flair|dark.?fluid",)
-    not_anatomy: Pattern = r"(?i)\b(gd|km|ce|post)\b"
-    our_models: tuple[str, ...] = ("MRSI-SR",)
-    base_series: int = 9000
-
-    @field_validator("not_anatomy")
-    @classmethod
-    def _not_anatomy(cls, pattern: str) -> str:
-        return _compiles(pattern)
-
-    @field_validator("t1", "flair")
-    @classmethod
-    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_compiles(p) for p in patterns)
-
-
-Factor = Annotated[int, Field(ge=1, le=8)]
-
-
-class FnlmRules(_Table):
-    """Feature non-local means; the names are those of sr_core.fnlm.Fnlm, which says what they do."""
-
-    mode: Literal["single", "boxmean", "dc", "joint"] = "joint"
-    guide: Literal["flair", "t1", "both"] = "both"
-    window: Literal["3d", "2d"] = "3d"
-    radius: float = Field(3.3, ge=1, le=16)
-    kept: int = Field(40, ge=1, le=1000)
-    h: float = Field(0.08, gt=0)
-    hx: float = Field(0.15, gt=0)
-    passes: int = Field(10, ge=1, le=100)
-    refresh: int = Field(5, ge=1)
-    log: bool = False
-
-
-class ResolveRules(_Table):
-    """How maps are super-resolved; the names are those of sr_core.Settings."""
-
-    method: str = Field("unet+fnlm+dc", pattern=r"^[a-z0-9]+(\+fnlm)?(\+dc)?$")
-    model_dir: Path | None = None
-    factor: tuple[Factor, Factor, Factor] = (4, 4, 4)
-    crlb_max_percent: float = Field(20.0, gt=0)
-    crlb_max_percent_of: dict[str, Annotated[float, Field(gt=0)]] = {}
-    snr_min: float = Field(4.0, ge=0)
-    linewidth_max_ppm: float = Field(0.1, gt=0)
-    motion: Literal["ignore", "warn", "correct"] = "correct"
-    ratios: Literal["after", "before"] = "after"
-    ratio_floor_k: float = Field(4.0, ge=0)
-    naa_as_tnaa: bool = False
-    tcn_times: float = Field(2.0, gt=1)
-    hgg_k_sd: float = Field(3.0, gt=0)
-    hg2_min: float = Field(1.0, gt=0)
-    min_volume_ml: float = Field(0.5, ge=0)
-    fnlm: FnlmRules = FnlmRules()
-
-
-class OutputRules(_Table):
-    """Which objects are made, and under which names."""
-
-    base_series: int = Field(9000, ge=1, le=90000)
-    anatomy_parent: bool = True
-    mr_maps: tuple[str, ...] = ("HGG", "TCN", "2HG")
-    parametric_maps: Literal["all"] | tuple[str, ...] = "all"
-    segmentation: bool = True
-    segmentation_on_anatomy: bool = True
-    manufacturer: str = "mrsi-sr-node"
-    model_name: str = "MRSI-SR"
-    device_serial: str = "0"
-    content_qualification: Literal["RESEARCH", "PRODUCT", "SERVICE"] = "RESEARCH"
-
-
-class GateRules(_Table):
+class GateRules(Table):
     """What objects must pass before they leave, besides our own check: dciodvfy, where it is installed."""
 
     dciodvfy: Literal["series", "all", "off"] = "series"
     dciodvfy_s: float = Field(60.0, gt=0)
 
 
-class PeerRules(_Table):
+class PeerRules(Table):
     """Where a peer listens that asks us for storage commitment: our answer may need an association there."""
 
     ae_title: AETitle
@@ -326,7 +235,7 @@ class PeerRules(_Table):
     port: int = Field(ge=1, le=65535)
 
 
-class RetentionRules(_Table):
+class RetentionRules(Table):
     """Delivered studies are removed from the spool after ``keep_days``, ignored ones after
     ``keep_ignored_days``; nothing else ever is. Below ``make_room_mb`` of free space delivered studies go
     sooner, if every destination has proven that it keeps them.
@@ -338,18 +247,20 @@ class RetentionRules(_Table):
     sweep_s: float = Field(600.0, gt=0)
 
 
-class WorkerRules(_Table):
+class WorkerRules(Table):
     """``name`` is unique per worker and stable across restarts; a shared database demands one.
 
     ``takeover_s``: a worker that dies for good has its work taken over by another within this time.
+    ``predecessor_s``: a worker that starts waits so long for another of its name that is still draining.
     """
 
     name: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,32}$")
     deliveries_at_once: int = Field(2, ge=1)
     takeover_s: float = Field(120.0, ge=6)
+    predecessor_s: float = Field(60.0, ge=0)
 
 
-class LogRules(_Table):
+class LogRules(Table):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     json_lines: bool = True
 
@@ -461,7 +372,7 @@ def load(path: Path | None) -> Settings:
 def with_worker_name(settings: Settings, name: str) -> Settings:
     """``settings`` for a worker of another name. Raises BadConfiguration if it is not one."""
     try:
-        rules = WorkerRules(name=name, deliveries_at_once=settings.worker.deliveries_at_once)
+        rules = WorkerRules.model_validate({**settings.worker.model_dump(), "name": name})
     except ValidationError as e:
         raise BadConfiguration(f"--name {name!r}: letters, digits, '_', '.' and '-', at most 32") from e
     return settings.model_copy(update={"worker": rules})

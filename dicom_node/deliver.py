@@ -12,6 +12,8 @@ from . import boundary, dispatch, log
 from .config import Destination, DicomDestination, DicomWebDestination, RetryRules, Settings
 from .dispatch.commitment import take_report
 from .errors import PermanentError, Refused, TemporaryError
+from .ladder import Ladder, stuck
+from .rungs import Rung
 from .spool import Spool
 from .store import ASK_AGAIN_S, Delivery, Sendable, Store
 from .study import UNDER_WAY
@@ -98,8 +100,31 @@ class _Trip:
             self._store.take(self._delivery, file.path, status)
             self.answered()
 
-        files = self._store.to_send(self._delivery)
-        dispatch.send(self._destination, files, self._spool, self._node, taken)
+        if isinstance(self._destination, DicomDestination | DicomWebDestination):
+            self._send_by_ladder(self._destination, taken)
+        else:
+            files = self._store.to_send(self._delivery)
+            dispatch.send(self._destination, files, self._spool, self._node, taken)
+
+    def _send_by_ladder(
+        self, destination: DicomDestination | DicomWebDestination, taken: dispatch.Taken
+    ) -> None:
+        """As long as what is refused has a lesser form. What has none does not stop the rest."""
+        store, delivery = self._store, self._delivery
+        everything = dispatch.wanted(destination, store.meant_for(delivery))
+        ladder = Ladder(destination, everything, self._spool.root, _Book(store, delivery))
+        while True:
+            files, ended = ladder.forms_of(dispatch.wanted(destination, store.to_send(delivery)))
+            try:
+                dispatch.send(destination, files, self._spool, self._node, taken)
+            except dispatch.ObjectsRefused as refused:
+                self.answered()
+                if len(ladder.learn(refused.refusals)) == len(refused.refusals):
+                    raise
+                continue  # each round knows of one refused form more
+            if ended:
+                raise stuck(destination, ended)
+            return
 
     def prove(self) -> None:
         """DELIVERED, once there is the proof that the destination is configured to give."""
@@ -213,6 +238,23 @@ class _Trip:
         if hours < 1:
             return ""
         return f" in {hours:.0f} hours" if hours < 48 else f" in {hours / 24:.1f} days"
+
+
+class _Book:
+    """A delivery's ladder, in the store."""
+
+    def __init__(self, store: Store, delivery: Delivery) -> None:
+        self._store = store
+        self._delivery = delivery
+
+    def refused(self) -> dict[Rung, str]:
+        return self._store.refused_forms(self._delivery.destination)
+
+    def refuse(self, rung: Rung, because: str) -> None:
+        self._store.refuse_form(self._delivery.destination, rung, because)
+
+    def replace(self, f: Sendable, instead: Sendable | None, because: str) -> None:
+        self._store.substitute(self._delivery, f, instead, because)
 
 
 class _NotKept(PermanentError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,23 +54,26 @@ class ProvingRules(_Table):
 
 class _Destination(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    wait_for_release: bool = False
+    explain_no_result: bool = False
     retry: RetryRules = RetryRules()
     circuit: CircuitRules = CircuitRules()
     proof: Literal["none", "query", "commitment"] = "none"
     proving: ProvingRules = ProvingRules()
 
 
-Kind = Literal["MR", "PM", "SEG"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR"]
 
 
 class DicomDestination(_Destination):
     """A PACS, reached by C-STORE; proof by C-FIND ("query") or by storage commitment."""
 
     type: Literal["dicom"] = "dicom"
+    may_lack: tuple[Kind, ...] = ()
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
-    send: tuple[Kind, ...] = ("MR", "PM", "SEG")
+    send: tuple[Kind, ...] = get_args(Kind)
 
 
 class DicomWebDestination(_Destination):
@@ -81,7 +84,7 @@ class DicomWebDestination(_Destination):
 
     type: Literal["dicomweb"] = "dicomweb"
     url: str = Field(pattern=r"^https?://[^\s?#@]+$")
-    send: tuple[Kind, ...] = ("MR", "PM", "SEG")
+    send: tuple[Kind, ...] = get_args(Kind)
     proof: Literal["none", "query"] = "none"
     token_env: str = ""
     token_file: Path | None = None
@@ -89,6 +92,7 @@ class DicomWebDestination(_Destination):
     password_env: str = ""
     password_file: Path | None = None
     ca_file: Path | None = None
+    may_lack: tuple[Kind, ...] = ()
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

@@ -1,15 +1,15 @@
 """The header of an untrusted file, read within bounds: depth, number, size, inflated size and time.
 
 The structure of the elements is walked with a small window over the file; a value is held only if it is
-short and stands at the top, so that nothing a file claims about itself costs memory.
+short and stands at the top, or belongs to a sequence that was named, so that nothing a file claims about
+itself costs memory.
 """
 
 from __future__ import annotations
 
 import struct
 import time
-import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +25,7 @@ from pydicom.filereader import read_sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from .bytestream import WINDOW, Beyond, CutShort, Window, inflated
 from .errors import NotDicom
 
 
@@ -52,66 +53,9 @@ _SPECTROSCOPY_DATA = 0x56000020
 _BITS_ALLOCATED = 0x00280100
 _ITEM, _END_OF_ITEM, _END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
-_WINDOW = 64 * 1024
 _LOOK_AT_CLOCK = 4096  # elements
 
 _CUT = "the data set breaks off before its end: send or copy it again"
-
-
-class _CutShort(Exception):
-    """The file ends before what it announced."""
-
-
-class _Beyond(NotDicom):
-    """More than the bounds allow."""
-
-
-class _Window:
-    """Bytes one after the other; what was passed is forgotten."""
-
-    def __init__(self, pull: Callable[[], bytes], jump: Callable[[int], None] | None = None) -> None:
-        self._pull = pull
-        self._jump = jump
-        self.bytes = b""
-        self.at = 0
-        self._passed = 0
-
-    @property
-    def position(self) -> int:
-        return self._passed + self.at
-
-    def has(self, count: int) -> bool:
-        """Whether ``count`` more bytes lie at ``self.bytes[self.at:]`` now."""
-        while len(self.bytes) - self.at < count:
-            more = self._pull()
-            if not more:
-                return False
-            self._passed += self.at
-            self.bytes, self.at = self.bytes[self.at :] + more, 0
-        return True
-
-    def skip(self, count: int) -> None:
-        """Raises _CutShort if there are not that many."""
-        here = len(self.bytes) - self.at
-        if count <= here:
-            self.at += count
-            return
-        self._passed += self.at + here
-        self.bytes, self.at = b"", 0
-        count -= here
-        if self._jump is not None:
-            self._jump(count)
-            self._passed += count
-            return
-        while count > 0:
-            more = self._pull()
-            if not more:
-                raise _CutShort
-            if len(more) > count:
-                self.bytes, self.at = more, count
-                return
-            self._passed += len(more)
-            count -= len(more)
 
 
 def read_header(
@@ -119,15 +63,15 @@ def read_header(
 ) -> Dataset:
     """The attributes at the top of a Part 10 file up to its pixels, no long values.
 
-    Of sequences those of the tags in ``sequences`` are held, if they are not long and the data set is not
-    deflated; the others, and what follows the pixels, are walked all the same. Raises NotDicom, with what
-    is wrong and never with what it says: no DICOM file, broken, cut short, or beyond ``bounds``.
+    Of sequences those of the tags in ``sequences`` are held, if they are not long; the others, and what
+    follows the pixels, are walked all the same. Raises NotDicom, with what is wrong and never with what it
+    says: no DICOM file, broken, cut short, or beyond ``bounds``.
     """
     file = BytesIO(source) if isinstance(source, bytes) else source
     walk = _Walk(file, bounds or Bounds(), frozenset(sequences))
     try:
         return walk.header()
-    except _CutShort:
+    except CutShort:
         raise NotDicom(_CUT) from None
     except NotDicom:
         raise
@@ -161,9 +105,9 @@ class _Walk:
         file.seek(0)
         self._bounds = bounds
         self._until = time.monotonic() + bounds.seconds
-        self._window = _Window(lambda: file.read(_WINDOW), self._jump)
+        self._window = Window(lambda: file.read(WINDOW), self._jump)
         self._wanted = wanted
-        self._found: list[tuple[int, int, int, bool]] = []  # tag, from, length as stated, implicit?
+        self._found: dict[int, tuple[bytes, int, bool]] = {}  # by tag: value, its length as stated, implicit?
         self._count = 0
         self._held = 0
         self._has_samples = False
@@ -171,7 +115,7 @@ class _Walk:
 
     def _jump(self, count: int) -> None:
         if self._file.tell() + count > self._size:
-            raise _CutShort
+            raise CutShort
         self._file.seek(count, 1)
 
     def header(self) -> Dataset:
@@ -179,8 +123,8 @@ class _Walk:
         syntax = UID(text_of(meta, "TransferSyntaxUID") or ExplicitVRLittleEndian)
         known = syntax.is_transfer_syntax and not syntax.is_private
         if known and syntax.is_deflated:
-            self._inflate()
-            self._wanted = frozenset()  # what is behind cannot be read a second time
+            b = self._bounds
+            self._window = inflated(self._window, b.inflated, b.free_inflation, b.ratio, self._until)
         self._order = "<" if not known or syntax.is_little_endian else ">"
         top: dict[BaseTag, RawDataElement] = {}
         implicit = self._is_implicit(known and syntax.is_implicit_VR, item=False)
@@ -189,16 +133,15 @@ class _Walk:
         header.file_meta = meta
         self._add_sequences(header)
         if _BITS_ALLOCATED in top and not self._has_samples and not _is_private(header):
-            raise _CutShort  # half an image must not come first: the whole one would be a conflict
+            raise CutShort  # half an image must not come first: the whole one would be a conflict
         return header
 
     def _add_sequences(self, header: Dataset) -> None:
-        """Read again what was walked: nesting and length are known to be within bounds."""
-        for tag, start, stated, implicit in self._found:
-            self._file.seek(start)
+        """Read what was walked: nesting and length are known to be within bounds."""
+        for tag, (value, stated, implicit) in self._found.items():
             # What cannot be read here says nothing; reading it to a use says what is wrong with it.
             with suppress(Exception):
-                items = read_sequence(self._file, implicit, self._order == "<", stated, "iso8859")
+                items = read_sequence(BytesIO(value), implicit, self._order == "<", stated, "iso8859")
                 header[tag] = DataElement(tag, "SQ", items)
 
     def _meta(self) -> FileMetaDataset:
@@ -211,47 +154,9 @@ class _Walk:
         while window.has(8) and window.bytes[window.at : window.at + 2] == b"\x02\x00":
             tag, vr, length = self._element(implicit=False)
             if length > self._bounds.held_value or not window.has(length):
-                raise _CutShort
+                raise CutShort
             raw[BaseTag(tag)] = self._raw(tag, vr, length, implicit=False)
         return FileMetaDataset(raw)  # type: ignore[arg-type]
-
-    def _inflate(self) -> None:
-        """Go on through a bounded inflater (PS3.5 A.5)."""
-        packed = _Window(self._window._pull)
-        packed.bytes, packed.at = self._window.bytes, self._window.at
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        given = made = 0
-        rest = b""
-
-        def pull() -> bytes:
-            nonlocal given, made, rest
-            while not inflater.eof:
-                if not rest:
-                    if not packed.has(1):
-                        raise _CutShort
-                    rest = packed.bytes[packed.at :]
-                    packed.at = len(packed.bytes)
-                    given += len(rest)
-                try:
-                    out = inflater.decompress(rest, _WINDOW)
-                except zlib.error as e:
-                    raise NotDicom("the deflated data set cannot be inflated: send it again") from e
-                rest = inflater.unconsumed_tail
-                made += len(out)
-                if made > self._bounds.inflated or made > max(
-                    self._bounds.free_inflation, self._bounds.ratio * given
-                ):
-                    raise _Beyond(
-                        f"a deflated data set of more than {made // 1024**2} MB out of {given // 1024} KB: "
-                        "not an image, or one that must be sent without deflation"
-                    )
-                if time.monotonic() > self._until:
-                    raise _Beyond("the data set takes too long to read")
-                if out:
-                    return out
-            return b""
-
-        self._window = _Window(pull)
 
     def _is_implicit(self, stated: bool, *, item: bool) -> bool:
         """Whether elements have no VR; an item of an explicit data set may be implicit (PS3.5 6.2.2)."""
@@ -271,7 +176,7 @@ class _Walk:
             group, number, vr, length = struct.unpack_from(f"{self._order}HH2sH", data, at)
             if vr in _LONG_VRS and group != 0xFFFE:
                 if not window.has(12):
-                    raise _CutShort
+                    raise CutShort
                 (length,) = struct.unpack_from(f"{self._order}I", window.bytes, window.at + 8)
                 window.at += 12
                 return group << 16 | number, vr, length
@@ -285,9 +190,9 @@ class _Walk:
     def _tick(self) -> None:
         self._count += 1
         if self._count > self._bounds.elements:
-            raise _Beyond(f"more than {self._bounds.elements} elements in one data set")
+            raise Beyond(f"more than {self._bounds.elements} elements in one data set")
         if self._count % _LOOK_AT_CLOCK == 0 and time.monotonic() > self._until:
-            raise _Beyond("the data set takes too long to read")
+            raise Beyond("the data set takes too long to read")
 
     def _raw(self, tag: int, vr: bytes, length: int, *, implicit: bool) -> RawDataElement:
         window = self._window
@@ -295,7 +200,7 @@ class _Walk:
         window.at += length
         self._held += length
         if self._held > self._bounds.held:
-            raise _Beyond(f"attributes of more than {self._bounds.held // 1024**2} MB")
+            raise Beyond(f"attributes of more than {self._bounds.held // 1024**2} MB")
         name = vr.decode("ascii", "replace") if vr else None
         return RawDataElement(BaseTag(tag), name, length, value, 0, implicit, self._order == "<")
 
@@ -315,15 +220,16 @@ class _Walk:
                 self._pass_over(tag, b"OB", length, implicit)
             elif length <= self._bounds.held_value and not self._opens_sequence(tag, vr, length):
                 if not window.has(length):
-                    raise _CutShort
+                    raise CutShort
                 top[BaseTag(tag)] = self._raw(tag, vr, length, implicit=not vr)
             else:
-                start = window.position
+                if tag in self._wanted:
+                    window.keep(self._bounds.held_sequence)
                 self._pass_over(tag, vr, length, implicit)
-                if tag in self._wanted and window.position - start <= self._bounds.held_sequence:
-                    self._found.append((tag, start, length, implicit or not vr))
+                if (value := window.kept()) is not None:
+                    self._found[tag] = (value, length, implicit or not vr)
         if not behind_pixels and window.bytes[window.at :].strip(b"\0"):
-            raise _CutShort
+            raise CutShort
 
     def _pass_over(self, tag: int, vr: bytes, length: int, implicit: bool, lenient: bool = False) -> None:
         try:
@@ -333,9 +239,9 @@ class _Walk:
                 self._fragments()
             else:
                 self._window.skip(length)
-        except _Beyond:
+        except Beyond:
             raise
-        except (_CutShort, NotDicom):
+        except (CutShort, NotDicom):
             if not lenient:
                 raise
             self._window.skip(len(self._window.bytes) - self._window.at)
@@ -353,7 +259,7 @@ class _Walk:
     def _item(self) -> tuple[int, int]:
         window = self._window
         if not window.has(8):
-            raise _CutShort
+            raise CutShort
         self._tick()
         group, number, length = struct.unpack_from(f"{self._order}HHI", window.bytes, window.at)
         window.at += 8
@@ -365,7 +271,7 @@ class _Walk:
         open_ = [(False, self._end(length), implicit)]
         while open_:
             if len(open_) > 2 * self._bounds.nesting:
-                raise _Beyond(f"sequences are nested too deep: more than {self._bounds.nesting} levels")
+                raise Beyond(f"sequences are nested too deep: more than {self._bounds.nesting} levels")
             in_item, end, implicit = open_[-1]
             if end is not None and window.position >= end:
                 open_.pop()
@@ -380,7 +286,7 @@ class _Walk:
                     raise NotDicom("a sequence is not made of items: ask the sender to export it again")
                 continue
             if not window.has(8):
-                raise _CutShort
+                raise CutShort
             tag, vr, length = self._element(implicit)
             if tag == _END_OF_ITEM:
                 open_.pop()

@@ -95,7 +95,7 @@ class Heartbeat:
         overtaken = []
         for name in self._watch.silent(marks, now):
             last = marks[name]
-            if last is not None and not self._store.strike_off(name, last):
+            if last is not None and not self._store.strike_off(name, last, by=self._name):
                 continue  # heard of at this very moment, or struck off by another
             count = self._engine.take_over(name)
             _LOG.warning("worker.taken_over", name=name, workflows=count)

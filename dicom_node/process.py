@@ -8,9 +8,9 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydicom
 from pydicom import Dataset
@@ -21,7 +21,8 @@ from . import nifti
 from .config import IdentifyRules, ResolveRules, Settings
 from .dciodvfy import SecondOpinion
 from .decode import decode
-from .encode import EncodedObject, checked, encode_study
+from .encode import EncodedObject, Kind, checked, encode_study
+from .encode.predecessors import Earlier, superseding
 from .errors import BadConfiguration, NotDicom, UnsuitableInput
 from .identify import IdentifiedSeries, Role, identify
 from .source import SourceStudy
@@ -100,15 +101,23 @@ def identify_case(case: Case, rules: IdentifyRules) -> Identified:
 
 
 def make_results(
-    case: Case, identified: Identified, settings: Settings, folder: Path, progress: Progress = lambda _: None
+    case: Case,
+    identified: Identified,
+    settings: Settings,
+    folder: Path,
+    progress: Progress = lambda _: None,
+    retakes: int = 0,
+    earlier: Earlier = lambda _: None,
 ) -> Results:
     """Everything a case yields, written under ``folder`` as dicom/, nifti/ and report.json.
 
+    ``retakes``: how often its results were withdrawn; what was rejected once is not made again.
+    ``earlier`` gives the header of the earlier result of a name, which the new one supersedes.
     Raises UnsuitableInput, UnsuitableGeometry, BadObject or BadConfiguration, each in words.
     """
     began = time.monotonic()
     progress("decode")
-    source = decode_case(case, identified, settings.input_rules)
+    source = replace(decode_case(case, identified, settings.input_rules), retakes=retakes)
     progress("super-resolve")
     resolver = _resolver(settings.resolve)
     try:
@@ -116,8 +125,8 @@ def make_results(
     except sr_core.UnusableAcquisition as e:
         raise UnsuitableInput(str(e)) from e
     progress("encode, check and write")
-    objects = checked(encode_study(result, source, settings.output), result, source)
-    made = _write(objects, result, folder, SecondOpinion(settings.gate))
+    objects = superseding(encode_study(result, source, settings.output), earlier)
+    made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))
     report = _report(identified, source, result, made, time.monotonic() - began)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return Results(made, report)
@@ -222,7 +231,7 @@ def _report(
         "steps": list(how.steps),
         "warnings": [*source.warnings, *how.warnings],
         "timings_s": {**how.timings_s, "total": seconds},
-        "objects": {kind: sum(m.kind == kind for m in made) for kind in ("MR", "PM", "SEG")},
+        "objects": {kind: sum(m.kind == kind for m in made) for kind in get_args(Kind)},
         "versions": {
             "mrsi-sr-node": importlib.metadata.version("mrsi-sr-node"),
             "model": how.model_hash,

@@ -25,7 +25,7 @@ from .commitment import CLASS_CONFLICT, NO_SUCH_INSTANCE, PROCESSING_FAILURE, Re
 from .config import NodeRules, PeerRules
 from .errors import NodeError, NotDicom, PeerUnreachable, Refused, TemporaryError
 from .spool import Spool, sha256_of
-from .store import Item, Request, Store
+from .store import LONGEST_PUT_OFF_S, Item, Request, Store
 
 _LOG = log.get("safekeeping")
 
@@ -35,7 +35,7 @@ _STAY_S = 20.0
 # Requests whose files are read at one time; further ones wait, or are answered on a new association.
 _READERS = 2
 
-_FIRST_S, _LONGEST_S = 30.0, 3600.0
+_FIRST_S = 30.0
 _GIVE_UP_S = 7 * 86400.0
 _POLL_S = 5.0
 
@@ -168,7 +168,7 @@ class Safekeeper:
 
     def _put_off(self, request: Request, problem: NodeError) -> None:
         now = self._store.clock()
-        pause_s = min(_LONGEST_S, _FIRST_S * 2.0 ** min(request.tries, 20))
+        pause_s = min(LONGEST_PUT_OFF_S, _FIRST_S * 2.0 ** min(request.tries, 20))
         over = now - request.asked_at > _GIVE_UP_S
         self._store.commitment_waits(request, str(problem), None if over else now + pause_s)
         event = "commitment.given_up" if over else "commitment.waits"

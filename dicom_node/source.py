@@ -17,6 +17,7 @@ class SourceStudy:
     ``header`` gives patient, study, equipment and Frame of Reference attributes, verbatim from the
     map's first instance. ``map_headers`` (by metabolite) and ``anatomy_headers`` (by contrast) hold
     the source instances without pixels, slices ascending; both are empty for a case without DICOM.
+    ``retakes`` counts how often results of it were withdrawn: later ones are other objects.
     """
 
     acquisition: Acquisition
@@ -24,3 +25,4 @@ class SourceStudy:
     map_headers: Mapping[str, tuple[Dataset, ...]] = field(default_factory=dict)
     anatomy_headers: Mapping[str, tuple[Dataset, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    retakes: int = 0

@@ -35,6 +35,7 @@ class Event(StrEnum):
     FORCED = "forced"  # by a person, before the evidence was in
     IGNORED = "ignored"  # by a person: not to be worked on, whatever comes late
     SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"  # by a person: notes that reject the results are due
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -60,6 +61,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.FAILED, Event.IGNORED): State.IGNORED,
     (State.IGNORED, Event.RETRIED): State.QUEUED,
     (State.DONE, Event.RETRIED): State.QUEUED,
+    (State.DONE, Event.WITHDRAWN): State.DELIVERING,
+    (State.FAILED, Event.WITHDRAWN): State.DELIVERING,
+    (State.DELIVERING, Event.WITHDRAWN): State.DELIVERING,
 }
 
 FINAL = frozenset({State.DONE, State.IGNORED, State.FAILED})
@@ -84,14 +88,27 @@ class DeliveryState(StrEnum):
     SENDING = "SENDING"
     WAITING = "WAITING"  # between two tries
     PROVING = "PROVING"  # everything was taken; proof that it is kept is awaited
-    HELD = "HELD"  # by a person
+    HELD = "HELD"  # by a person, or until a person releases it
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"  # withdrawn, or superseded before its release: never sent again
 
 
 UNDER_WAY = frozenset(
     {DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING, DeliveryState.PROVING}
 )
+
+
+class Purpose(StrEnum):
+    """What a delivery brings."""
+
+    RESULTS = "results"
+    WITHDRAWAL = "withdrawal"  # notes that reject results
+    REASON = "reason"  # why there is no result; the revision has ended without it
+
+
+# Why a delivery is held from its beginning, at destinations with ``wait_for_release``.
+AWAITS_RELEASE = "waits for release by a physicist or radiologist"
 
 
 @dataclass(frozen=True, order=True)

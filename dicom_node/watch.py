@@ -24,7 +24,6 @@ from . import log
 from .config import WatchRules
 from .errors import BadConfiguration, NodeError, PermanentError
 from .intake import Intake
-from .nifti import is_case
 from .store import Store
 from .study import FINAL, CaseKey, State
 
@@ -168,6 +167,8 @@ class Watcher:
     # Entering
 
     def _enter(self, folder: Path) -> None:
+        from .nifti import is_case  # brings sr_core with it: most nodes never see a folder
+
         if is_case(folder):
             self._store.open_nifti_case(str(folder), patient_id=_STAMP.sub("", folder.name))
             _LOG.info("folder.entered", folder=folder.name, kind="nifti")

@@ -15,18 +15,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pydicom
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from pydicom import Dataset
 from sqlalchemy.exc import OperationalError
 
 from . import boundary, log
 from .config import Settings
 from .deliver import Courier
+from .encode.predecessors import Earlier
 from .errors import BadConfiguration, PermanentError, TemporaryError
+from .explain import reason_note
 from .heartbeat import Heartbeat
 from .process import Case, identify_case, make_results
+from .series import Role
 from .spool import Spool, fsync_tree
 from .store import Made, Revision, Store
-from .study import CaseKey, DeliveryState, IllegalTransition, State
+from .study import CaseKey, DeliveryState, Event, IllegalTransition, State
 
 _LOG = log.get("workflows")
 
@@ -41,9 +46,6 @@ _RECONCILE_S = 1.0
 
 # A case that kills its worker this often (out of memory, say) is given up instead of tried for ever.
 _MAX_RECOVERIES = 3
-
-# How long a worker waits for one of its name that is still draining.
-_PREDECESSOR_S = 60
 
 _STRANDED = (
     f"given up: its worker died {_MAX_RECOVERIES} times at it, or disk or database refused for too long; "
@@ -78,7 +80,7 @@ class Worker:
         try:
             self._resolve(revision)
         except PermanentError as problem:
-            self.store.fail(key, str(problem))
+            self._end(revision, Event.GAVE_UP, str(problem))
             _LOG.warning("revision.failed", case=key.case, revision=key.revision, reason=str(problem))
         except _MAY_PASS:
             raise  # the engine tries again: disk full, database busy
@@ -87,7 +89,9 @@ class Worker:
         except Exception as bug:  # the worker's one catch-all: a bug fails its study, not the node
             _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
             words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
-            self.store.fail(key, words)
+            self._end(
+                revision, Event.GAVE_UP, words, said="an error inside the node; its operators know more"
+            )
         else:
             seconds = round(time.monotonic() - began, 1)
             _LOG.info("revision.resolved", case=key.case, revision=key.revision, seconds=seconds)
@@ -100,14 +104,23 @@ class Worker:
         self.store.identified(key, identified.findings)
         boundary.passed("resolve.identified")
         if identified.nothing is not None:
-            self.store.ignore(key, identified.nothing)
+            spectra = any(f.role == Role.SPECTRA for f in identified.findings)
+            self._end(revision, Event.NOTHING_TO_DO, identified.nothing, tell=spectra)
             return
         unchanged = identified.input_digest == self.store.last_input_digest(key)
         if identified.input_digest and unchanged and revision.attempt == 1:  # a person's retry is run
-            self.store.ignore(key, "what came late is not used: the results of the revision before stand")
+            gone = self.store.times_withdrawn(key.case)
+            then = (
+                "the results of the revision before stand"
+                if not gone
+                else ("the results of the revision before were withdrawn; retry the study to have new ones")
+            )
+            self.store.ignore(key, f"what came late is not used: {then}")
             return
         folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
-        results = make_results(case, identified, self.settings, folder)
+        retakes = self.store.times_withdrawn(key.case)
+        earlier = self._earlier(revision)
+        results = make_results(case, identified, self.settings, folder, retakes=retakes, earlier=earlier)
         boundary.passed("resolve.made")
         fsync_tree(folder)
         boundary.passed("resolve.synced")
@@ -115,8 +128,38 @@ class Worker:
         report = self.spool.relative(folder / "report.json")
         made.append(Made(report, "REPORT", "report", "", "", ""))
         names = [d.name for d in self.settings.destination]
-        self.store.encoded(key, made, report, identified.input_digest, names)
+        waiting = [d.name for d in self.settings.destination if d.wait_for_release]
+        self.store.encoded(key, made, report, identified.input_digest, names, waiting)
+        self.store.supersede_unreleased(key, revision.attempt)
         boundary.passed("resolve.encoded")
+
+    def _earlier(self, revision: Revision) -> Earlier:
+        """Headers of the results that those of ``revision`` supersede, as long as they are in the spool."""
+        paths = self.store.sent_before(revision.key, revision.attempt)
+
+        def header(name: str) -> Dataset | None:
+            if name not in paths:
+                return None
+            try:
+                return pydicom.dcmread(self.spool.path(paths[name]), stop_before_pixels=True)
+            except FileNotFoundError:
+                return None
+
+        return header
+
+    def _end(
+        self, revision: Revision, event: Event, words: str, *, said: str = "", tell: bool = True
+    ) -> None:
+        """Without results; a note goes to destinations that want one, in words for outside (``said``)."""
+        names = [d.name for d in self.settings.destination if d.explain_no_result]
+        note = None
+        if names and tell:
+            members = self.store.members(revision.key)
+            note = reason_note(revision, members, said or words, self.spool, self.settings.output)
+        if note is None:
+            self.store.advance(revision.key, event, words)
+        else:
+            self.store.explain(revision.key, event, words, note, names)
 
 
 def _in_spool(made: Made, folder: str) -> Made:
@@ -237,16 +280,16 @@ def _alone(worker: Worker, stop: threading.Event) -> Iterator[None]:
     """
     path = worker.spool.root / f"worker-{worker.name}.lock"
     with path.open("w") as lock:
-        for _ in range(_PREDECESSOR_S):
+        until = time.monotonic() + worker.settings.worker.predecessor_s
+        while not stop.is_set():
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if stop.wait(1.0):
-                    break
-            else:
                 break
-        else:
-            raise BadConfiguration(f"another worker runs as {worker.name!r}: give this one its own --name")
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    words = f"another worker runs as {worker.name!r}: give this one its own --name"
+                    raise BadConfiguration(words) from None
+                stop.wait(0.5)
         yield
 
 

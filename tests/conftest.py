@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors import sqlite_in
 from tests.postgres import Postgres, needs_postgres
 
 
@@ -23,9 +24,9 @@ _BOTH = ["sqlite", pytest.param("postgresql", marks=[needs_postgres, pytest.mark
 
 @pytest.fixture(params=_BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database with the node's schema, in SQLite and in PostgreSQL; SQLite's is made by who opens it."""
+    """A database with the node's schema, in SQLite and in PostgreSQL."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'node.sqlite'}"
+        return sqlite_in(tmp_path)
     server: Postgres = request.getfixturevalue("postgres")
     return server.migrated()
 

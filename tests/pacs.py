@@ -10,9 +10,12 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
+    ComprehensiveSRStorage,
     MRImageStorage,
     ParametricMapStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
+    SpatialRegistrationStorage,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
@@ -23,12 +26,20 @@ from dicom_node.commitment import INSTANCE, Reference, Report
 from dicom_node.config import DicomDestination
 from dicom_node.demo import free_port
 
-STORAGE = (MRImageStorage, ParametricMapStorage, SegmentationStorage)
+STORAGE = (
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+    SpatialRegistrationStorage,
+    ComprehensiveSRStorage,
+)
 
 
 class Pacs:
     """``store(uid)`` gives the status of a C-STORE; ``keeps(uid)`` whether it then keeps the object.
 
+    ``shows(uid, study)``: whether a query for ``study`` finds the object ``uid`` among those it keeps.
     ``commits``: "here" reports on the association of the request, "later" when the test says so.
     """
 
@@ -37,6 +48,7 @@ class Pacs:
         self.classes = classes or (*STORAGE, StudyRootQueryRetrieveInformationModelFind, Verification)
         self.store: Callable[[str], int] = lambda uid: 0x0000
         self.keeps: Callable[[str], bool] = lambda uid: True
+        self.shows: Callable[[str, str], bool] = lambda uid, study: uid.startswith(study + ".")
         self.find_status = 0x0000
         self.action_status = 0x0000
         self.commits = ""
@@ -112,7 +124,7 @@ class Pacs:
             yield self.find_status, None
             return
         for uid in sorted(self.kept):
-            if uid.startswith(str(query.StudyInstanceUID) + "."):
+            if self.shows(uid, str(query.StudyInstanceUID)):
                 match = Dataset()
                 match.QueryRetrieveLevel = "IMAGE"
                 match.SOPInstanceUID = uid

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from pynetdicom.sop_class import ParametricMapStorage
 
-from dicom_node.config import Destination, NodeRules, Settings
+from dicom_node.config import Destination, NodeRules, OutputRules, Settings
 from dicom_node.deliver import Courier
 from dicom_node.demo import free_port
+from dicom_node.encode import encode_study
 from dicom_node.intake import Intake
 from dicom_node.listener import Listener
 from dicom_node.safekeeping import Safekeeper
-from dicom_node.spool import Spool
+from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Delivery, Made, Received, Store, migrate
-from dicom_node.study import State
-from tests.doors import ROOT, Clock, as_file, mr_slice
+from dicom_node.study import CaseKey, State
+from tests import phantom
+from tests.doors import ROOT, Clock, as_file, mr_slice, sqlite_in
 
 
 class Office:
@@ -35,7 +37,7 @@ class Office:
 
     def open(self) -> None:
         """Open the store and its users anew, as after a restart."""
-        self.store = Store(f"sqlite:///{self.folder / 'node.sqlite'}", self.clock)
+        self.store = Store(sqlite_in(self.folder), self.clock)
         migrate(self.store)
         self.courier = Courier(self.settings, self.store, self.spool)
         self.safekeeper = Safekeeper(self.node, self.settings.peer, self.spool, self.store)
@@ -64,10 +66,48 @@ class Office:
             made.append(
                 Made(self.spool.relative(path), kind, f"{kind}_{n}", ds.SOPInstanceUID, ds.SOPClassUID, "")
             )
-        names = [d.name for d in self.settings.destination]
-        self.store.encoded(key, made, "", f"digest {number}", names)
+        self.encoded(key, made, f"digest {number}")
         self.clock.now += 1
         return [m.sop_uid for m in made]
+
+    def real_results(self) -> dict[str, str]:
+        """The real objects of a phantom, HGG with its MR series, on their way; SOP UIDs by name."""
+        self.receive(1)
+        (key,) = (r.key for r in self.store.revisions_in(State.RECEIVING))
+        self.store.complete(key, "test")
+        return self.resolve(key)
+
+    def receive(self, number: int) -> None:
+        """One more instance of the phantom's study."""
+        uid = f"{ROOT}.9.{number}"
+        self.store.record(
+            Received(
+                uid, "1.2.840.10008.5.1.4.1.1.4", f"{ROOT}.8", phantom.STUDY, "1.2.840.10008.1.2.1",
+                "", "", "PH-0042", "", f"in/{number}", "0" * 64, 1, "test",
+            )
+        )  # fmt: skip
+
+    def resolve(self, key: CaseKey) -> dict[str, str]:
+        """The phantom's objects once more, for a revision that is queued."""
+        source = phantom.source_study()
+        attempt = self.store.start(key).attempt
+        folder = self.spool.result_folder(key.case, key.revision, attempt) / "dicom"
+        folder.mkdir()
+        made = []
+        objects = encode_study(phantom.super_resolved(source), source, OutputRules(mr_maps=("HGG",)))
+        for n, o in enumerate(o for o in objects if "anatomy" not in o.name):
+            path = folder / f"{n:04d}-{o.name}.dcm"
+            o.dataset.save_as(path, enforce_file_format=True)
+            uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
+            made.append(Made(self.spool.relative(path), o.kind, o.name, *uids, sha256_of(path)))
+        self.encoded(key, made)
+        return {m.name: m.sop_uid for m in made}
+
+    def encoded(self, key: CaseKey, made: list[Made], digest: str = "digest") -> None:
+        """As a worker does, by the destinations that are configured."""
+        waiting = [d.name for d in self.settings.destination if d.wait_for_release]
+        names = [d.name for d in self.settings.destination]
+        self.store.encoded(key, made, "", digest, names, held_for_release=waiting)
 
     def deliveries(self) -> list[Delivery]:
         """All deliveries, oldest first."""

@@ -25,9 +25,9 @@ from dicom_node.store import Patient, Revision, Store
 
 from .base import Accept, Pacs
 from .dimse import DimsePacs
-from .web import WebPacs
+from .web import WebPacs, only_part
 
-__all__ = ["Accept", "PacsArchive"]
+__all__ = ["Accept", "DimsePacs", "PacsArchive", "only_part"]
 
 _LOG = log.get("archive")
 

@@ -23,6 +23,7 @@ from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 from .base import SERIES_KEYS, STUDY_KEYS, Accept
 
 _PENDING = (0xFF00, 0xFF01)
+_MOST_ANSWERS = 50_000  # instances of a study, say
 _ANATOMY = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 # PS3.4 Table C.4-2 and C.4-3.
 _WORDS = {
@@ -38,7 +39,11 @@ _WORDS = {
 class DimsePacs:
     """One peer. Every question is an association of its own, and ends within the time-outs."""
 
-    def __init__(self, rules: PacsRules, node: NodeRules, accept: Accept) -> None:
+    def __init__(
+        self, rules: PacsRules, node: NodeRules, accept: Accept, classes: Sequence[str] = _ANATOMY
+    ) -> None:
+        """``classes``: SOP classes that C-GET may bring; C-MOVE brings whatever the listener takes."""
+        self._classes = classes
         self._rules = rules
         self._node = node
         self._accept = accept
@@ -78,6 +83,8 @@ class DimsePacs:
                 self._judge(status, "C-FIND")
                 if answer is not None:
                     found.append(answer)
+                if len(found) > _MOST_ANSWERS:
+                    raise Refused(f"{self._rules.ae_title} answers a query without end")
         return found
 
     def _move(self, wanted: Dataset) -> None:
@@ -93,9 +100,9 @@ class DimsePacs:
         model = StudyRootQueryRetrieveInformationModelGet
         ae = self._ae()
         ae.add_requested_context(model)
-        for sop_class in _ANATOMY:
+        for sop_class in self._classes:
             ae.add_requested_context(sop_class)
-        roles = [build_role(sop_class, scp_role=True) for sop_class in _ANATOMY]
+        roles = [build_role(sop_class, scp_role=True) for sop_class in self._classes]
         handlers = [(evt.EVT_C_STORE, self._on_c_store)]
         with self._associate(ae, ext_neg=roles, evt_handlers=handlers) as association:
             for status, _ in association.send_c_get(wanted, model):

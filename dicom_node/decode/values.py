@@ -15,6 +15,11 @@ from dicom_node.errors import UnsuitableInput
 Step = Literal["rwvm", "rescale", "stored"]
 Values = NDArray[np.float64]
 
+# Bytes that a codestream may become without being asked how; beyond, so many times its own length. An empty
+# image packs well: a hundredfold by run lengths, more by JPEG-LS or JPEG 2000.
+_FREE_BYTES = 256 * 1024**2
+_MOST_PACKED = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -28,8 +33,9 @@ class Frame:
 def pixels(instance: Dataset, what: str) -> NDArray[np.generic]:
     """All frames of an instance as stored, (frame, row, column); any transfer syntax we can decode.
 
-    Raises UnsuitableInput if there are no pixels or they cannot be decoded.
+    Raises UnsuitableInput if there are no pixels, or they cannot be decoded, or cannot be as many as it says.
     """
+    _require_plausible(instance, what)
     try:
         stored = np.asarray(instance.pixel_array)
     except Exception as e:  # decoders raise what they like: a broken codestream is the sender's defect
@@ -37,6 +43,20 @@ def pixels(instance: Dataset, what: str) -> NDArray[np.generic]:
     if stored.ndim not in (2, 3):
         raise UnsuitableInput(f"{what}: pixels of shape {stored.shape} are no grey image")
     return stored[np.newaxis] if stored.ndim == 2 else stored
+
+
+def _require_plausible(instance: Dataset, what: str) -> None:
+    """Decoders make room for what the header claims, whatever the codestream holds."""
+    try:
+        rows, columns, frames = (int(instance.get(k) or 1) for k in ("Rows", "Columns", "NumberOfFrames"))
+        claimed = rows * columns * frames * int(instance.get("BitsAllocated") or 8) // 8
+        held = len(instance.get("PixelData") or b"")
+    except (TypeError, ValueError) as e:
+        raise UnsuitableInput(f"{what}: how many pixels it has cannot be read") from e
+    if claimed > max(_FREE_BYTES, _MOST_PACKED * held) and held:
+        raise UnsuitableInput(
+            f"{what}: says that it has {rows} × {columns} × {frames} pixels, far more than it holds"
+        )
 
 
 def frame_values(

@@ -19,10 +19,23 @@ from dicom_node.store import Sendable
 
 from . import dicom, dicomweb, folder
 from .commitment import ask as ask_commitment
-from .dicom import echo
+from .dicom import echo, series_of
+from .dicomweb import fetch_instance
 from .refusals import ObjectsRefused, Refusal
 
-__all__ = ["ObjectsRefused", "Refusal", "Taken", "ask_commitment", "echo", "send", "send_paths", "shown"]
+__all__ = [
+    "ObjectsRefused",
+    "Refusal",
+    "Taken",
+    "ask_commitment",
+    "echo",
+    "fetch_instance",
+    "send",
+    "send_paths",
+    "series_of",
+    "shown",
+    "wanted",
+]
 
 Taken = Callable[[Sendable, str], None]
 
@@ -57,8 +70,8 @@ def shown(
 
 
 def wanted(destination: DicomDestination | DicomWebDestination, files: Sequence[Sendable]) -> list[Sendable]:
-    """Of ``files``, those of the kinds that the destination gets."""
-    return [f for f in files if f.kind in destination.send]
+    """Of ``files``, those of the kinds that the destination gets; notes go to whoever they are for."""
+    return [f for f in files if f.kind in destination.send or f.kind == "NOTE"]
 
 
 def send_paths(destination: DicomDestination, paths: Sequence[Path], node: NodeRules, sent: Taken) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
@@ -25,6 +25,8 @@ from .refusals import ObjectsRefused, Refusal
 from .statuses import in_words
 
 _LOG = log.get("dispatch")
+
+_MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers in a byte
 
 
 def echo(destination: DicomDestination, node: NodeRules) -> None:
@@ -61,13 +63,20 @@ def _store(
     destination: DicomDestination, files: Sequence[Sendable], root: Path, node: NodeRules, taken: Took
 ) -> None:
     ae = requestor(node)
-    for sop_class, syntax in sorted({(f.sop_class_uid, _syntax(root / f.path)) for f in files}):
+    needed = sorted({(f.sop_class_uid, _syntax(root / f.path)) for f in files})
+    # The default transfer syntax too (PS3.5 10.1): pynetdicom converts for who takes nothing else.
+    plain = [(c, ImplicitVRLittleEndian) for c, syntax in needed if syntax == ExplicitVRLittleEndian]
+    for sop_class, syntax in [*needed, *plain][:_MOST_CONTEXTS]:
         ae.add_requested_context(sop_class, syntax)
     answers = Answers(destination.name, taken)
     with associate(ae, destination, destination.name) as association:
         accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
         for f in files:
-            if (f.sop_class_uid, _syntax(root / f.path)) not in accepted:
+            syntax = _syntax(root / f.path)
+            default = (f.sop_class_uid, ImplicitVRLittleEndian)
+            if (f.sop_class_uid, syntax) not in accepted and (
+                syntax != ExplicitVRLittleEndian or default not in accepted
+            ):
                 answers.refused(_class_refused(f))
                 continue
             status = _store_one(association, destination, root / f.path)

@@ -70,6 +70,13 @@ def shown(
     return found
 
 
+def fetch_instance(
+    destination: DicomWebDestination, node: NodeRules, study_uid: str, series_uid: str, sop_uid: str
+) -> tuple[bytes, str]:
+    """WADO-RS: one instance as it is kept (multipart/related), and its Content-Type. Raises as ``store``."""
+    return _Server(destination, node).instance(study_uid, series_uid, sop_uid)
+
+
 def _batches(files: Sequence[Sendable], root: Path) -> Iterator[list[Sendable]]:
     batch: list[Sendable] = []
     size = 0
@@ -173,6 +180,18 @@ class _Server:
             if uids <= found:
                 return found
             found |= uids
+
+    def instance(self, study_uid: str, series_uid: str, sop_uid: str) -> tuple[bytes, str]:
+        """One instance in the transfer syntax in which it is kept."""
+        path = f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
+        accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+        try:
+            answer = self._pool.request("GET", self._url + path, headers={**self._headers, **accept})
+        except HTTPError as e:
+            raise PeerUnreachable(f"{self._name} cannot be reached over HTTP: {type(e).__name__}") from e
+        if answer.status != 200:
+            self._refuse(answer.status, "WADO-RS")
+        return answer.data, str(answer.headers.get("Content-Type", ""))
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, bytes]:
         try:

@@ -24,8 +24,9 @@ class Refusal:
 class ObjectsRefused(Refused):
     """Some objects were refused for good; ``refusals`` says which, for whoever has another form of them."""
 
-    def __init__(self, destination: str, refusals: Sequence[Refusal]) -> None:
+    def __init__(self, destination: str, refusals: Sequence[Refusal], advice: str = "") -> None:
         self.refusals = tuple(refusals)
         distinct = list(dict.fromkeys(str(r) for r in refusals))
         more = f", and {len(distinct) - 3} more" if len(distinct) > 3 else ""
-        super().__init__(f"{destination} did not take everything: {'; '.join(distinct[:3])}{more}")
+        then = f". {advice[0].upper()}{advice[1:]}" if advice else ""
+        super().__init__(f"{destination} did not take everything: {'; '.join(distinct[:3])}{more}{then}")

@@ -1,8 +1,8 @@
-"""Results as DICOM objects: anatomy and derived MR series, Parametric Maps, Segmentations; and their gate."""
+"""Results as DICOM objects: images, maps, segmentations, pictures, reports; and their gate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dicom_node.config import OutputRules
 from dicom_node.source import SourceStudy
@@ -11,21 +11,27 @@ from sr_core import SuperResolved
 from .anatomy import anatomy_on_grid, anatomy_series
 from .check import check, checked
 from .derived_mr import derived_mr_series
-from .encoded import EncodedObject
-from .parametric_map import parametric_map_of
+from .encoded import EncodedObject, Kind
+from .fused import fused_series
+from .parametric_map import parametric_map_of, uncertainty_maps
 from .planes import ParentSeries
 from .production import MapToEncode, Production
+from .registration import spatial_registration
+from .report import measurement_report
 from .segmentation import lesion_segmentation, lesion_segmentation_on_anatomy
+from .summary import summary_page
 
-__all__ = ["EncodedObject", "check", "checked", "encode_study"]
+__all__ = ["EncodedObject", "Kind", "check", "checked", "encode_study"]
 
 
 def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules) -> Iterator[EncodedObject]:
-    """The objects of one study in the order of sending: MR series, Parametric Maps, Segmentations.
+    """The objects of one study in the order of sending: images, pictures, maps, segmentations, reports.
 
     One at a time, so that a study never lies in memory twice. Series numbers are ``rules.base_series``
-    + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 201… Parametric Maps in a fixed
-    order of all maps, + 301 and + 302 Segmentations. UIDs follow from inputs, model and settings.
+    + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 101… colour in the order of
+    ``rules.fused_maps``, + 201… Parametric Maps in a fixed order of all maps, + 301 and + 302
+    Segmentations, + 351 Spatial Registration, + 401 measurements, + 501 the summary, + 601… maps of
+    uncertainty. UIDs follow from inputs, model and settings.
     Every map and segmentation lies on a parent series of ours: the anatomy; without it the map's own
     derived MR, or the first one made. Raises BadObject if a map has values that are not finite.
     """
@@ -42,18 +48,34 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
         yield from instances
 
     default = parent or next(iter(of_map.values()))
+    for place, m in _named(production, rules.fused_maps):
+        yield from fused_series(production, m, place, anatomy, parent or of_map.get(m.name, default))
+
+    if rules.summary:
+        yield summary_page(production)
+
     for m in production.maps:
-        if rules.parametric_maps == "all" or m.name in rules.parametric_maps:
+        if production.makes_map(m.name):
             yield parametric_map_of(production, m, parent or of_map.get(m.name, default))
+    if rules.uncertainty_maps:
+        yield from uncertainty_maps(production, default)
+    if rules.registration and (registered := spatial_registration(production)):
+        yield registered
     if rules.segmentation and (found := lesion_segmentation(production, default)):
         yield found
     if rules.segmentation_on_anatomy and (found := lesion_segmentation_on_anatomy(production)):
         yield found
+    if rules.measurements:
+        yield measurement_report(production, default)
 
 
 def _as_derived_mr(production: Production, at_least_one: bool) -> list[tuple[int, MapToEncode]]:
     """Maps that become derived MR series, with their place in that block of series numbers."""
-    by_name = {m.name: m for m in production.maps}
     wanted = production.rules.mr_maps
-    found = [(place, by_name[name]) for place, name in enumerate(wanted) if name in by_name]
-    return found or ([(len(wanted), production.maps[0])] if at_least_one else [])
+    return _named(production, wanted) or ([(len(wanted), production.maps[0])] if at_least_one else [])
+
+
+def _named(production: Production, wanted: Sequence[str]) -> list[tuple[int, MapToEncode]]:
+    """Those of ``wanted`` that there are, each with its place among them."""
+    found = [(place, production.map_named(name)) for place, name in enumerate(wanted)]
+    return [(place, m) for place, m in found if m is not None]

@@ -12,21 +12,23 @@ from pydicom.uid import UID
 
 from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
-from sr_core import SuperResolved
+from sr_core import Mask, SuperResolved
 
+from .check_documents import check_registration, check_report
 from .check_modules import check_identity, check_modules, check_references, source_uids
+from .check_pictures import check_capture
 from .defect import Defect, demand
 from .encoded import EncodedObject
+from .parametric_map import doubt_label
 from .planes import strings
 from .viewers import in_reading_order, lowest_plane
 
-# Type 1 and type 2 attributes of the modules that all three IODs share (PS3.3 C.7, C.12.1).
+# Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
 _MUST_HAVE_VALUE = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
-    "FrameOfReferenceUID",
     "Modality",
     "SeriesNumber",
     "SeriesDescription",
@@ -37,6 +39,8 @@ _MUST_HAVE_VALUE = (
     "SoftwareVersions",
     "ContentDate",
     "ContentTime",
+)
+_IMAGES_MUST_HAVE_VALUE = (
     "ContentQualification",
     "BodyPartExamined",
     "ImageType",
@@ -56,9 +60,11 @@ _MUST_BE_THERE = (
     "StudyID",
     "AccessionNumber",
     "ReferringPhysicianName",
-    "PositionReferenceIndicator",
 )
-_SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID")
+_SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName")
+_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+# Kinds that are no images.
+_DOCUMENTS = ("SR", "REG")
 
 
 @dataclass
@@ -101,11 +107,13 @@ class _Gate:
         if result is not None:
             self._values.update({str(m.metabolite): m.values for m in result.maps})
             self._values.update({str(r.ratio): r.values for r in result.ratios})
+            self._values.update({doubt_label(u): u.values for u in result.uncertainty})
         self._seen: set[str] = set()
         self._names: set[str] = set()
         self._first: Dataset | None = None
         self._series: dict[str, _Series] = {}
         self._single: set[str] = set()
+        self._registered: set[str] = set()
 
     def admit(self, obj: EncodedObject) -> None:
         """Raises BadObject if ``obj`` must not leave."""
@@ -116,8 +124,16 @@ class _Gate:
                 self._check_mr(d)
             elif obj.kind == "PM":
                 self._check_parametric_map(d)
-            else:
+            elif obj.kind == "SEG":
                 self._check_segmentation(d)
+            elif obj.kind == "SC":
+                self._check_picture(d)
+            elif obj.kind == "REG":
+                self._registered |= check_registration(
+                    d, () if self._result is None else self._result.motions
+                )
+            else:
+                check_report(d, self._seen, self._values, self._masks())
             check_modules(obj)
             if self._source is not None:
                 check_identity(d, self._source)
@@ -129,11 +145,14 @@ class _Gate:
 
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
-        for keyword in _MUST_HAVE_VALUE:
+        wanted = _MUST_HAVE_VALUE if obj.kind in _DOCUMENTS else _MUST_HAVE_VALUE + _IMAGES_MUST_HAVE_VALUE
+        if obj.kind not in ("SR", "SC") or "ImagePositionPatient" in d:
+            wanted = (*wanted, "FrameOfReferenceUID")
+        for keyword in wanted:
             demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
         for keyword in _MUST_BE_THERE:
             demand(keyword in d, f"{keyword} is missing")
-        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        for keyword in (k for k in _UIDS if k in d):
             demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")
         demand(d.file_meta.MediaStorageSOPInstanceUID == d.SOPInstanceUID, "file meta names another instance")
         demand(str(d.SOPInstanceUID) not in self._seen, f"instance {d.SOPInstanceUID} occurs twice")
@@ -144,13 +163,34 @@ class _Gate:
             self._first = d
         for keyword in _SAME_IN_ALL:
             demand(d[keyword].value == self._first[keyword].value, f"{keyword} differs between objects")
+        if "FrameOfReferenceUID" in d:
+            demand("PositionReferenceIndicator" in d, "PositionReferenceIndicator is missing")
+            known = obj.kind == "SEG" and str(d.FrameOfReferenceUID) in self._registered
+            same = d.FrameOfReferenceUID == self._first.FrameOfReferenceUID
+            demand(same or known, "FrameOfReferenceUID differs between objects, and is registered to none")
 
     def _check_mr(self, d: Dataset) -> None:
         demand(d.Modality == "MR", f"Modality is {d.Modality}, not MR")
         demand(str(d.BitsStored) == "16" and d.PixelRepresentation == 0, "not 16 bit without sign")
+        series, first = self._follow(d), next(iter(self._series.values()))
+        if series is not first:
+            there = first.positions[len(series.positions) - 1 :][:1]
+            same = first.geometry == series.geometry and there == series.positions[-1:]
+            demand(same, "geometry differs from the MR series before")
+        stored = np.frombuffer(d.PixelData, "<u2")
+        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
+        if "RealWorldValueMappingSequence" in d:
+            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+
+    def _check_picture(self, d: Dataset) -> None:
+        check_capture(d)
+        if "ImagePositionPatient" in d:
+            self._follow(d)
+
+    def _follow(self, d: Dataset) -> _Series:
+        """The series of ``d``, which must go on where the slice before ended."""
         uid, position = str(d.SeriesInstanceUID), strings(d.ImagePositionPatient)
         geometry = _mr_geometry(d)
-        before = next(iter(self._series.values()), None)
         series = self._series.setdefault(uid, _Series(geometry))
         demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
@@ -160,14 +200,7 @@ class _Gate:
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
         demand(int(d.InstanceNumber) == len(series.positions), "instance numbers do not follow the slices")
-        if before is not None and before is not series:
-            there = before.positions[len(series.positions) - 1 :][:1]
-            same = before.geometry == geometry and there == [position]
-            demand(same, "geometry differs from the MR series before")
-        stored = np.frombuffer(d.PixelData, "<u2")
-        demand(stored.size == d.Rows * d.Columns, f"{stored.size} pixels in {d.Rows} × {d.Columns}")
-        if "RealWorldValueMappingSequence" in d:
-            self._check_mr_values(d, stored.reshape(d.Rows, d.Columns), len(series.positions) - 1)
+        return series
 
     def _check_mr_values(self, d: Dataset, stored: NDArray[np.uint16], k: int) -> None:
         mapping = d.RealWorldValueMappingSequence[0]
@@ -250,11 +283,17 @@ class _Gate:
         )
         if self._result is None:
             return
-        masks_made = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
-        wanted = in_reading_order(masks_made, lambda m: m)
+        wanted = self._masks()
         demand(len(wanted) == len(volumes), f"{len(volumes)} segments, {len(wanted)} masks")
         for number, (written, mask) in enumerate(zip(volumes, wanted, strict=True), start=1):
             demand(np.array_equal(written, mask), f"segment {number} is not its mask")
+
+    def _masks(self) -> list[Mask]:
+        """What the segments must show, in their order; empty without a result to compare with."""
+        if self._result is None:
+            return []
+        masks = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
+        return in_reading_order(masks, lambda m: m)
 
 
 def _floats(written: Sequence[str]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from dicom_node.source import SourceStudy
 from .defect import demand
 from .encoded import EncodedObject
 from .headers import VERBATIM
+from .predecessors import predecessors_of
 
 # Type 1 attributes of the modules of each IOD (PS3.3 A.4, A.75, A.51), besides those that all share.
 _TYPE_1: Mapping[str, tuple[str, ...]] = {
@@ -133,9 +134,16 @@ def check_identity(d: Dataset, source: SourceStudy) -> None:
 
 
 def check_references(d: Dataset, known: Collection[str]) -> None:
-    """What ``d`` is derived from is an object of ours before it or an instance of the source (``known``)."""
+    """What ``d`` is derived from is an object of ours before it or an instance of the source (``known``).
+
+    Besides, it may name the earlier result that it supersedes.
+    """
+    superseded = predecessors_of(d)
     for uid in _derived_from(d):
-        demand(UID(uid).is_valid and uid in known, f"it refers to {uid}, which is not there")
+        demand(
+            UID(uid).is_valid and (uid in known or uid in superseded),
+            f"it refers to {uid}, which is not there",
+        )
 
 
 def source_uids(source: SourceStudy) -> frozenset[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydicom import Dataset
 
-Kind = Literal["MR", "PM", "SEG"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR"]
 
 
 @dataclass(frozen=True, eq=False)

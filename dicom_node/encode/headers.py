@@ -11,6 +11,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node import codes
 from dicom_node.arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
+from .planes import Reference
 from .production import Production, long_string
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1, C.7.2): what these
@@ -136,6 +137,19 @@ def common_header(production: Production) -> Dataset:
     return d
 
 
+# Reports and registrations have no room for these (PS3.3 A.35, A.39.1), and reports none for a place.
+_OF_IMAGES = ("ContentQualification", "BurnedInAnnotation", "RecognizableVisualFeatures")
+_OF_PLACES = ("FrameOfReferenceUID", "PositionReferenceIndicator", "BodyPartExamined")
+
+
+def document_header(production: Production, *, placed: bool = False) -> Dataset:
+    """``common_header`` without what only images have; if ``placed``, it lies in the Frame of Reference."""
+    d = common_header(production)
+    for keyword in _OF_IMAGES if placed else (*_OF_IMAGES, *_OF_PLACES):
+        del d[keyword]
+    return d
+
+
 def identify(
     d: Dataset, production: Production, role: str, *, series_uid: str, instance: int, number: int, tail: str
 ) -> None:
@@ -150,6 +164,16 @@ def identify(
 def series_uid(production: Production, role: str) -> str:
     """The Series Instance UID of ``role``."""
     return production.uid(f"series {role}")
+
+
+def reference_of(production: Production, role: str, sop_class: str) -> Reference:
+    """A reference to our own object of ``role``, made or still to be made: its one instance."""
+    return Reference(
+        sop_class,
+        production.uid(f"instance {role}", "1"),
+        series_uid(production, role),
+        production.study_uid,
+    )
 
 
 def file_meta(d: Dataset) -> FileMetaDataset:

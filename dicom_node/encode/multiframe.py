@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 from dicom_node import codes
 
 from .headers import common_header, file_meta, identify, series_uid
-from .planes import ParentSeries, reference_to, strings
+from .planes import ParentSeries, Reference, reference_to, strings
 from .production import Production
 from .references import add_common_references, source_item, unique
 
@@ -43,14 +43,17 @@ def finished(
     derivation: Code,
     purpose: Code,
     sources: Sequence[Dataset],
+    of: Sequence[Reference] = (),
 ) -> Dataset:
     """``built`` as a plain data set with our identity, references and the parent's very geometry.
 
-    Each frame refers to the parent's instance in its plane; the whole refers to ``sources``.
+    Each frame refers to the parent's instance in its plane; the whole refers to ``sources`` and
+    to the objects of ours that it is ``of``.
     """
     d = Dataset()
     d.update(built)
     d.update(common_header(production))
+    d.FrameOfReferenceUID = parent.planes.frame_of_reference or d.FrameOfReferenceUID
     uid = series_uid(production, role)
     identify(d, production, role, series_uid=uid, instance=1, number=number, tail=tail)
 
@@ -61,7 +64,7 @@ def finished(
     measures.SliceThickness = measures.SpacingBetweenSlices = parent.planes.slice_spacing
     _refer_to_parent(d, parent, derivation, purpose)
 
-    true_sources = [reference_to(h) for h in unique(sources)]
+    true_sources = [*of, *(reference_to(h) for h in unique(sources))]
     if true_sources:
         d.SourceImageSequence = [source_item(r, codes.SOURCE_IMAGE, same_place=False) for r in true_sources]
     elif "SourceImageSequence" in d:

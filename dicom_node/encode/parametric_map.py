@@ -1,20 +1,49 @@
-"""Parametric Map, float32: the quantitative master of each map (PS3.3 A.75)."""
+"""Parametric Map, float32: the quantitative master of each map, and of the doubt about it (PS3.3 A.75)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ParametricMapStorage
 
 from dicom_node import codes
+from sr_core import Uncertainty, Unit, Volume
 
 from .encoded import EncodedObject
+from .headers import reference_of
 from .multiframe import construction, finished, plane_numbers
-from .planes import ParentSeries, strings
-from .production import PARAMETRIC_MAP_SERIES, MapToEncode, Production, display_window
+from .planes import ParentSeries, Reference, strings
+from .production import PARAMETRIC_MAP_SERIES, UNCERTAINTY_SERIES, MapToEncode, Production, display_window
 from .references import anatomy_sources, map_sources
+
+# How the methods of sr_core.uncertainty begin, with the short name and code of each.
+_DOUBTS = {
+    "half-width": ("half-width", codes.HALF_WIDTH),
+    "null-space": ("null-space", codes.NULL_SPACE_SHARE),
+    "guidance": ("guidance", codes.GUIDANCE),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """Values to be stored: under which label (at most 16 characters), what they are, where they go."""
+
+    values: Volume
+    unit: Unit
+    quantity: Code
+    label: str
+    title: str
+    explanation: str
+    content_label: str
+    role: str
+    series: int
+    of: str
 
 
 def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeries) -> EncodedObject:
@@ -23,32 +52,84 @@ def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeri
     Ascending, because readers pour frames into the parent's volume in stored order; with Frame
     Anatomy, because readers fail without; Modality MR, so that hanging protocols keep it by its parent.
     """
-    centre, width = display_window(m.values, production.result.brain)
+    what = _Values(
+        values=m.values,
+        unit=m.unit,
+        quantity=m.quantity,
+        label=m.name,
+        title=m.label,
+        explanation=m.explanation,
+        content_label=f"SR_{_code_string(m.name)}",
+        role=f"PM {m.name}",
+        series=PARAMETRIC_MAP_SERIES + m.rank,
+        of=m.name,
+    )
+    return _encoded(production, what, parent, ())
+
+
+def uncertainty_maps(production: Production, parent: ParentSeries) -> Iterator[EncodedObject]:
+    """Every uncertainty of a map that is there, as a Parametric Map beside it that refers to it."""
+    for u in production.result.uncertainty:
+        m, found = production.map_named(u.of), doubt_of(u)
+        if m is None or found is None:
+            continue
+        name, code = found
+        what = _Values(
+            values=u.values,
+            unit=m.unit,
+            quantity=code,
+            label=doubt_label(u),
+            title=f"{m.label} {name}",
+            explanation=u.method[:64],
+            content_label=f"SR_{_code_string(m.name)}_{_code_string(name)}"[:16],
+            role=f"PM {m.name} {name}",
+            series=UNCERTAINTY_SERIES + len(_DOUBTS) * m.rank + list(_DOUBTS).index(name),
+            of=m.name,
+        )
+        of = [reference_of(production, f"PM {m.name}", ParametricMapStorage)]
+        yield _encoded(production, what, parent, of if production.makes_map(m.name) else ())
+
+
+def doubt_of(u: Uncertainty) -> tuple[str, Code] | None:
+    """Short name and code of the kind of ``u``; None for a kind that has none."""
+    return next((known for word, known in _DOUBTS.items() if u.method.startswith(word)), None)
+
+
+def doubt_label(u: Uncertainty) -> str:
+    """What the values of ``u`` are called in an object: "tNAA half-width"."""
+    found = doubt_of(u)
+    return u.of if found is None else f"{u.of} {found[0]}"
+
+
+def _encoded(
+    production: Production, what: _Values, parent: ParentSeries, of: Sequence[Reference]
+) -> EncodedObject:
+    centre, width = display_window(what.values, production.result.brain)
     built = hd.pm.ParametricMap(
-        pixel_array=np.ascontiguousarray(m.values, dtype=np.float32),
+        pixel_array=np.ascontiguousarray(what.values, dtype=np.float32),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
             hd.pm.RealWorldValueMapping(
-                lut_label=m.name,
-                lut_explanation=m.explanation,
-                unit=codes.unit(m.unit),
-                value_range=(float(m.values.min()), float(m.values.max())),
+                lut_label=what.label,
+                lut_explanation=what.explanation,
+                unit=codes.unit(what.unit),
+                value_range=(float(what.values.min()), float(what.values.max())),
                 slope=1.0,
                 intercept=0.0,
-                quantity_definition=m.quantity,
+                quantity_definition=what.quantity,
             )
         ],
         voi_lut_transformations=[hd.VOILUTTransformation(window_center=centre, window_width=width)],
-        content_label=f"SR_{re.sub('[^A-Z0-9]', '_', m.name.upper())}",
-        content_description=m.explanation,
+        content_label=what.content_label,
+        content_description=what.explanation,
         content_qualification=production.rules.content_qualification,
         image_flavor="VOLUME",
         derived_pixel_contrast="QUANTITY",
         **construction(production, parent),
     )
-    _sort_ascending(built, m, parent)
+    _sort_ascending(built, what.values, parent)
     sources = [
-        *map_sources(m.name, production.source),
+        *map_sources(what.of, production.source),
         *(
             header
             for contrast in production.result.provenance.guides
@@ -59,21 +140,26 @@ def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeri
         built,
         production,
         parent,
-        role=f"PM {m.name}",
-        number=production.series_number(PARAMETRIC_MAP_SERIES + m.rank),
-        tail=f"{m.label} PM",
+        role=what.role,
+        number=production.series_number(what.series),
+        tail=f"{what.title} PM",
         derivation=codes.METABOLITE_MAPS_FROM_SPECTROSCOPY,
         purpose=codes.SOURCE_IMAGE,
         sources=sources,
+        of=of,
     )
     d.Modality = "MR"
-    d.DerivationDescription = production.derivation(f"{m.label} map")
+    d.DerivationDescription = production.derivation(f"{what.title} map")
     d.DerivationCodeSequence = [codes.item(codes.METABOLITE_MAPS_FROM_SPECTROSCOPY)]
     d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_brain()]
-    return EncodedObject(d, "PM", f"PM_{m.name}")
+    return EncodedObject(d, "PM", re.sub("[ -]", "_", what.role))
 
 
-def _sort_ascending(built: Dataset, m: MapToEncode, parent: ParentSeries) -> None:
+def _code_string(name: str) -> str:
+    return re.sub("[^A-Z0-9]", "_", name.upper())
+
+
+def _sort_ascending(built: Dataset, values: Volume, parent: ParentSeries) -> None:
     """Frames in the order of the parent's planes; highdicom stores them descending."""
     planes = plane_numbers(parent)
     frames = sorted(
@@ -83,7 +169,7 @@ def _sort_ascending(built: Dataset, m: MapToEncode, parent: ParentSeries) -> Non
     for number, frame in enumerate(frames, start=1):
         frame.FrameContentSequence[0].DimensionIndexValues = [number]
     built.PerFrameFunctionalGroupsSequence = frames
-    built.FloatPixelData = np.ascontiguousarray(m.values, dtype="<f4").tobytes()
+    built.FloatPixelData = np.ascontiguousarray(values, dtype="<f4").tobytes()
 
 
 def _brain() -> Dataset:

@@ -24,13 +24,30 @@ from .planes import Planes, planes_of
 # Offsets from the base series number, one block per kind of object.
 ANATOMY_SERIES = 0
 DERIVED_MR_SERIES = 1
+FUSED_SERIES = 101
 PARAMETRIC_MAP_SERIES = 201
 SEGMENTATION_SERIES = 301
+REGISTRATION_SERIES = 351
+MEASUREMENT_SERIES = 401
+SUMMARY_SERIES = 501
+UNCERTAINTY_SERIES = 601
 
 _LONG_STRING = 64
 _SHORT_TEXT = 1024
 _PLAIN = str.maketrans(
-    {"×": "x", "≥": ">=", "≤": "<=", "σ": "SD", "µ": "u", "μ": "u", "–": "-", "—": "-", "·": "*", "²": "2"}
+    {
+        "×": "x",
+        "≥": ">=",
+        "≤": "<=",
+        "σ": "SD",
+        "µ": "u",
+        "μ": "u",
+        "–": "-",
+        "—": "-",
+        "·": "*",
+        "²": "2",
+        "°": " deg",
+    }
 )
 
 
@@ -82,7 +99,7 @@ class Production:
             planes=planes_of(result.grid, frame or result_uid("frame of reference", study_uid)),
             maps=tuple(_maps(result)),
             identity=(
-                _inputs_digest(source, study_uid),
+                _inputs_digest(source, study_uid) + (f" retake {source.retakes}" if source.retakes else ""),
                 how.method_used,
                 how.model_hash,
                 how.settings_hash,
@@ -93,6 +110,15 @@ class Production:
     def uid(self, role: str, *parts: str) -> str:
         """The UID of ``role``: the same whenever the same inputs meet the same model and settings."""
         return result_uid(role, *self.identity, *parts)
+
+    def map_named(self, name: str) -> MapToEncode | None:
+        """The map ``name``, or None."""
+        return next((m for m in self.maps if m.name == name), None)
+
+    def makes_map(self, name: str) -> bool:
+        """Whether the map ``name`` becomes a Parametric Map."""
+        wanted = self.rules.parametric_maps
+        return wanted == "all" or name in wanted
 
     def series_number(self, offset: int) -> int:
         return self.rules.base_series + offset
@@ -115,6 +141,12 @@ class Production:
         if how.registration:
             sentences.append(f"Anatomy: {how.registration}")
         return short_text(" ".join(sentences))
+
+    @property
+    def algorithm_family(self) -> Code:
+        """CID 7162: learned, or not."""
+        learned = bool(self.result.provenance.model_hash)
+        return codes.ARTIFICIAL_INTELLIGENCE if learned else codes.HISTOGRAM_ANALYSIS
 
     @property
     def software_versions(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import highdicom as hd
@@ -26,6 +26,8 @@ _COLOURS = {"HGG": (213, 94, 0), "TCN": (0, 158, 115), "2HG": (204, 121, 167)}
 _OTHER_COLOUR = (86, 180, 233)
 _NOT_MEASURED_COLOUR = (153, 153, 153)
 
+NOT_MEASURED = "not measured"  # the segment of that name
+
 
 @dataclass(frozen=True, eq=False)
 class _Segment:
@@ -43,22 +45,41 @@ class _Segment:
 
 def lesion_segmentation(production: Production, parent: ParentSeries) -> EncodedObject | None:
     """Lesions and the not-measured region on the super-resolved grid; None if every mask is empty."""
-    segments = in_reading_order((*_lesions(production), _not_measured(production)), lambda s: s.mask)
+    segments = _segments(production)
     if not segments:
         return None
     return _encoded(production, parent, segments, "lesion", "lesion", number=SEGMENTATION_SERIES)
 
 
+def segment_numbers(production: Production) -> Mapping[str, int]:
+    """Segment numbers of the segmentation on the super-resolved grid, by lesion or "not measured"."""
+    return {s.key: number for number, s in enumerate(_segments(production), start=1)}
+
+
+def tracking(production: Production, key: str) -> tuple[str, str]:
+    """Tracking UID and identifier of what ``key`` names, the same in every result of this study."""
+    return (
+        result_uid("tracked segment", production.study_uid, key),
+        plain(f"{production.rules.model_name} {key}"),
+    )
+
+
+def _segments(production: Production) -> list[_Segment]:
+    return in_reading_order((*_lesions(production), _not_measured(production)), lambda s: s.mask)
+
+
 def lesion_segmentation_on_anatomy(production: Production) -> EncodedObject | None:
     """Lesions on the planes of the anatomical series, T1 before FLAIR (a voxel is in where half of it is).
 
-    None without anatomy from DICOM, with anatomy in another Frame of Reference, or without a lesion.
+    Anatomy that was moved onto the maps gets the lesion through that motion, in its own Frame of
+    Reference, and only if the Spatial Registration is sent along. None without anatomy from DICOM, with
+    anatomy that was not used, or without a lesion.
     """
     found = _anatomical_parent(production)
     if found is None:
         return None
-    contrast, grid, parent = found
-    there = [replace(s, mask=on_grid(s.mask, production.result.grid, grid)) for s in _lesions(production)]
+    contrast, lies, parent = found
+    there = [replace(s, mask=on_grid(s.mask, production.result.grid, lies)) for s in _lesions(production)]
     segments = in_reading_order(there, lambda s: s.mask)
     if not segments:
         return None
@@ -114,7 +135,7 @@ def _lesion_segment(production: Production, lesion: Lesion) -> _Segment:
 
 def _not_measured(production: Production) -> _Segment:
     return _Segment(
-        key="not measured",
+        key=NOT_MEASURED,
         label="Not measured or repaired",
         words="Voxels of the brain without a trusted measured value in at least one map: "
         "background here does not mean normal",
@@ -162,8 +183,7 @@ def _encoded(
 
 
 def _described(production: Production, s: _Segment, number: int) -> hd.seg.SegmentDescription:
-    learned = bool(production.result.provenance.model_hash)
-    family = codes.ARTIFICIAL_INTELLIGENCE if learned else codes.HISTOGRAM_ANALYSIS
+    tracking_uid, tracking_id = tracking(production, s.key)
     d = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=long_string(s.label),
@@ -172,13 +192,13 @@ def _described(production: Production, s: _Segment, number: int) -> hd.seg.Segme
         algorithm_type="AUTOMATIC",
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=long_string(production.rules.model_name),
-            family=family,
+            family=production.algorithm_family,
             version=production.software_versions[0],
             source=long_string(production.rules.manufacturer),
             parameters={"rule": plain(s.rule)},
         ),
-        tracking_uid=result_uid("tracked segment", production.study_uid, s.key),
-        tracking_id=plain(f"{production.rules.model_name} {s.key}"),
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_id,
         anatomic_regions=[codes.BRAIN],
         display_color=hd.color.CIELabColor.from_rgb(*s.colour),
     )
@@ -200,15 +220,20 @@ def _identify_segment_per_frame(built: Dataset) -> None:
 
 
 def _anatomical_parent(production: Production) -> tuple[Contrast, Grid, ParentSeries] | None:
-    """The best anatomical series that lies where its header says in the maps' frame, with its grid."""
+    """The best anatomical series that was used, with the grid that its voxels take in the maps' frame."""
     for contrast in (Contrast.T1, Contrast.FLAIR):
         image = production.source.acquisition.image_of(contrast)
         headers = anatomy_sources(contrast, production.source)
-        if image is None or not headers:
+        motion = next((m for m in production.result.motions if m.contrast == contrast), None)
+        if image is None or not headers or motion is None:
             continue
-        if not production.result.lies_as_its_header_says(contrast):
-            continue  # its planes show other positions than the maps', or it was not believed
+        lies = image.grid
+        if motion.matrix is not None:
+            if not production.rules.registration:
+                continue  # its planes show other positions than the maps', and nothing would say so
+            affine = np.linalg.inv(motion.matrix) @ image.grid.affine
+            lies = Grid(image.grid.shape, affine, production.result.grid.frame_of_reference)
         parent = parent_series(headers, image.grid)
         if parent is not None:
-            return contrast, image.grid, parent
+            return contrast, lies, parent
     return None

@@ -2,7 +2,7 @@
 
 from .base import Clock, Database
 from .clocks import ClockStore
-from .commitments import ASK_AGAIN_S, CommitmentStore, Item, Request, Transaction
+from .commitments import ASK_AGAIN_S, LONGEST_PUT_OFF_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
@@ -12,12 +12,14 @@ from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
+from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore
 
 __all__ = [
     "ASK_AGAIN_S",
     "GENESIS",
+    "LONGEST_PUT_OFF_S",
     "Beat",
     "Clock",
     "CommitmentStore",
@@ -30,6 +32,7 @@ __all__ = [
     "Inquiry",
     "InstanceStore",
     "Item",
+    "Kept",
     "Kind",
     "Made",
     "Member",
@@ -52,5 +55,7 @@ __all__ = [
 ]
 
 
-class Store(FolderStore, PersonStore, EvidenceStore, CommitmentStore, WorkerStore, ClockStore, Overview):
+class Store(
+    FolderStore, PersonStore, EvidenceStore, ReviewStore, CommitmentStore, WorkerStore, ClockStore, Overview
+):
     """All queries over one database; each public method is one transaction."""

@@ -10,10 +10,13 @@ from sqlalchemy import select
 from dicom_node.study import DeliveryState
 
 from . import tables as t
-from .deliveries import Delivery, DeliveryStore
+from .deliveries import Delivery
+from .forms import FormStore
 
 # A destination that could not say whether it keeps an object is asked again after this.
 ASK_AGAIN_S = 300.0
+# The answer to a peer that cannot be told is put off by no more than this.
+LONGEST_PUT_OFF_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Request:
     tries: int
 
 
-class CommitmentStore(DeliveryStore):
+class CommitmentStore(FormStore):
     """Rows of transactions (as SCU) and of commitment requests (as SCP)."""
 
     # As SCU

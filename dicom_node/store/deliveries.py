@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
 
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import UNDER_WAY, CaseKey, DeliveryState, Event, State
+from dicom_node.study import UNDER_WAY, CaseKey, DeliveryState, Event, Purpose, State
 
 from . import tables as t
 from .destinations import DestinationStore
 from .ledger import delivered_deeds
 
 _WAITS = (DeliveryState.WAITING, DeliveryState.PROVING)
+_ENDED_WELL = {DeliveryState.DELIVERED, DeliveryState.CANCELLED}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Delivery:
     missing: str
     reason: str
     started_at: float
+    purpose: Purpose = Purpose.RESULTS
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,26 @@ class DeliveryStore(DestinationStore):
     def to_send(self, delivery: Delivery) -> list[Sendable]:
         """The result files that the destination has not taken yet, in the order they were made."""
         taken = select(t.taken.c.path).where(t.taken.c.delivery_id == delivery.delivery_id)
+        return self._files(delivery, t.results.c.path.not_in(taken))
+
+    def meant_for(self, delivery: Delivery) -> list[Sendable]:
+        """All result files of a delivery, in the forms in which the destination gets them."""
+        return self._files(delivery)
+
+    def _files(self, delivery: Delivery, *further: ColumnElement[bool]) -> list[Sendable]:
+        """A lesser form belongs to those deliveries only in which it stands in for another."""
+        s, path, only_for = t.substitutions.c, t.results.c.path, t.results.c.only_for
+        mine = s.delivery_id == delivery.delivery_id
+        lesser = select(s.instead).where(s.instead.is_not(None))
+        query = t.results.select().where(
+            _made_for(delivery),
+            or_(only_for.is_(None), only_for == delivery.destination),
+            path.not_in(select(s.path).where(mine)),
+            or_(path.not_in(lesser), path.in_(lesser.where(mine))),
+            *further,
+        )
         with self._read() as tx:
-            query = (
-                t.results.select()
-                .where(_made_for(delivery), t.results.c.path.not_in(taken))
-                .order_by(t.results.c.path)
-            )
-            return [_sendable(r) for r in tx.execute(query)]
+            return [_sendable(r) for r in tx.execute(query.order_by(path))]
 
     def unproven(self, delivery: Delivery) -> list[Taken]:
         """The DICOM objects that the destination has taken and of which there is no proof yet."""
@@ -353,7 +368,7 @@ class DeliveryStore(DestinationStore):
 
     def _settle(self, tx: Connection, delivery: Delivery, state: State, attempt: int) -> None:
         """Let the revision follow its deliveries: DONE when all arrived, FAILED when the rest gave up."""
-        if attempt != delivery.result_attempt:
+        if attempt != delivery.result_attempt or delivery.purpose is Purpose.REASON:
             return  # an older result set's delivery says nothing of the newer one
         rows = tx.execute(
             select(t.deliveries.c.state, t.deliveries.c.destination, t.deliveries.c.reason).where(
@@ -363,9 +378,11 @@ class DeliveryStore(DestinationStore):
             )
         ).all()
         states = {r.state for r in rows}
-        if states == {DeliveryState.DELIVERED}:
-            target, event, reason = State.DONE, Event.DELIVERED, ""
-        elif states <= {DeliveryState.DELIVERED, DeliveryState.FAILED}:
+        if states <= _ENDED_WELL:
+            away = [f"{r.destination}: {r.reason}" for r in rows if r.state == DeliveryState.CANCELLED]
+            words = "not sent to " + "; ".join(away) if away else ""
+            target, event, reason = State.DONE, Event.DELIVERED, words
+        elif states <= _ENDED_WELL | {DeliveryState.FAILED}:
             failed = [f"{r.destination}: {r.reason}" for r in rows if r.state == DeliveryState.FAILED]
             target, event, reason = State.FAILED, Event.GAVE_UP, "not delivered to " + "; ".join(failed)
         else:
@@ -388,6 +405,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         row.missing,
         row.reason,
         row.started_at,
+        Purpose(row.purpose),
     )
 
 

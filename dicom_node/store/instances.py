@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -182,6 +182,13 @@ class InstanceStore(LedgerStore):
         with self._read() as tx:
             query = select(t.instances.c.sha256).where(t.instances.c.sop_uid == sop_uid)
             return str(tx.execute(query).scalar_one())
+
+    def paths_of(self, sop_uids: Collection[str]) -> dict[str, str]:
+        """Spool paths of those of ``sop_uids`` that are kept."""
+        with self._read() as tx:
+            i = t.instances.c
+            rows = tx.execute(select(i.sop_uid, i.path).where(i.sop_uid.in_(sop_uids)))
+            return {str(r.sop_uid): str(r.path) for r in rows}
 
     def count_instances(self) -> int:
         """How many instances are kept for use."""

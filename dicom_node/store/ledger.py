@@ -31,6 +31,7 @@ class Kind(StrEnum):
     MADE = "made"  # subject: SOP Instance UID, or the file's name
     DELIVERED = "delivered"  # the same, once the destination's proof is in
     REMOVED = "removed"  # by retention; subject: SOP Instance UID
+    WITHDRAWN = "withdrawn"  # by a person, from wherever it had been delivered; subject as of MADE
 
 
 @dataclass(frozen=True)

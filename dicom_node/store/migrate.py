@@ -1,20 +1,29 @@
-"""Bring a database to this version's schema, and tell whether it is there."""
+"""Bring a database to this version's schema, and tell whether it is there.
+
+Alembic is imported only where there is something to do: every process asks, and hardly ever must it act.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy import Column, MetaData, String, Table, inspect, select
 
 from .base import Database
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _SCRIPTS = Path(__file__).with_name("migrations")
+
+# Alembic's own table: one row, the revision that the schema is at.
+_version = Table("alembic_version", MetaData(), Column("version_num", String(32)))
 
 
 def _config(database: Database) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["engine"] = database.engine
@@ -23,11 +32,21 @@ def _config(database: Database) -> Config:
 
 def migrate(database: Database) -> None:
     """Apply every migration that is missing; nothing to do is fine."""
+    if is_current(database):
+        return
+    from alembic import command
+
     command.upgrade(_config(database), "head")
 
 
 def is_current(database: Database) -> bool:
     """Whether the schema is this version's."""
     with database.engine.connect().execution_options(read_only=True) as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current == ScriptDirectory.from_config(_config(database)).get_current_head()
+        if not inspect(connection).has_table(_version.name):
+            return False
+        return connection.execute(select(_version.c.version_num)).scalars().all() == [newest()]
+
+
+def newest() -> str:
+    """This version's revision: scripts are named by their revision,, which are numbered in order."""
+    return max(script.name.split("_")[0] for script in (_SCRIPTS / "versions").glob("[0-9]*_*.py"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
+from dicom_node.rungs import Rung
 from dicom_node.study import State
 
 from . import tables as t
@@ -22,7 +23,8 @@ class Overview(LedgerStore):
 
         Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
         Destinations: those of which something is known, with the state of their circuit (OPEN: they
-        failed too often in a row) or HELD.
+        failed too often in a row) or HELD, and the forms of objects that they refuse. Workers: those that are
+        up, or died without a word, and those that were taken over since a worker of their name last started.
         """
         with self._read() as tx:
             cases = [
@@ -38,6 +40,7 @@ class Overview(LedgerStore):
                 }
                 for q in tx.execute(t.quarantine.select().order_by(t.quarantine.c.id))
             ]
+            refused = self._refused(tx)
             destinations = [
                 {
                     "destination": d.name,
@@ -46,10 +49,29 @@ class Overview(LedgerStore):
                     "reason": d.held_because or d.reason,
                     "since": d.held_at or d.opened_at,
                     "probe_at": d.probe_at,
+                    "refuses": refused.pop(d.name, []),
                 }
                 for d in tx.execute(t.destinations.select().order_by(t.destinations.c.name))
             ]
-            return {"cases": cases, "quarantine": quarantined, "destinations": destinations}
+            columns = ("name", "seen_at", "taken_over_at", "taken_over_by")
+            workers = [
+                {column: getattr(w, column) for column in columns}
+                for w in tx.execute(t.workers.select().order_by(t.workers.c.name))
+            ]
+            return {
+                "cases": cases,
+                "quarantine": quarantined,
+                "destinations": destinations,
+                "workers": workers,
+            }
+
+    @staticmethod
+    def _refused(tx: Connection) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for r in tx.execute(t.refused_forms.select().order_by(t.refused_forms.c.at)):
+            row = {"form": str(Rung(r.sop_class_uid, r.variant)), "because": r.because, "since": r.at}
+            found.setdefault(r.destination, []).append(row)
+        return found
 
     def _case(self, tx: Connection, case: str) -> dict[str, Any]:
         studies = tx.execute(t.studies.select().where(t.studies.c.case_id == case)).all()
@@ -75,10 +97,17 @@ class Overview(LedgerStore):
                     "report": r.report,
                     "series": self._series(tx, case, r.revision),
                     "deliveries": self._deliveries(tx, case, r.revision),
+                    "withdrawn": self._withdrawn(tx, case, r.revision),
                 }
                 for r in revisions
             ],
         }
+
+    @staticmethod
+    def _withdrawn(tx: Connection, case: str, revision: int) -> list[dict[str, Any]]:
+        w = t.withdrawals.c
+        query = t.withdrawals.select().where(w.case_id == case, w.revision == revision).order_by(w.at)
+        return [{"at": r.at, "by": r.who, "because": r.because, "title": r.title} for r in tx.execute(query)]
 
     def _series(self, tx: Connection, case: str, revision: int) -> list[dict[str, str]]:
         query = t.series.select().where(t.series.c.case_id == case, t.series.c.revision == revision)
@@ -100,6 +129,7 @@ class Overview(LedgerStore):
             {
                 "delivery": d.delivery_id,
                 "destination": d.destination,
+                "purpose": d.purpose,
                 "state": d.state,
                 "attempt": d.attempt,
                 "tries": d.tries,
@@ -107,9 +137,18 @@ class Overview(LedgerStore):
                 "proven": d.proven,
                 "reason": d.reason,
                 "next_try_at": d.next_try_at,
+                "otherwise": self._otherwise(tx, d.delivery_id),
             }
-            for d in tx.execute(query)
+            for d in tx.execute(query).all()
         ]
+
+    @staticmethod
+    def _otherwise(tx: Connection, delivery_id: str) -> list[dict[str, str]]:
+        """What went in a lesser form, or not at all, and why."""
+        s = t.substitutions.c
+        query = select(t.results.c.name, s.because).join(t.results, t.results.c.path == s.path)
+        rows = tx.execute(query.where(s.delivery_id == delivery_id).order_by(s.path, s.at))
+        return [{"name": r.name, "because": r.because} for r in rows]
 
     def history(self, case: str) -> list[dict[str, Any]]:
         """Every event of a case, oldest first."""

@@ -136,6 +136,7 @@ results = Table(
     Column("sop_uid", UID, nullable=False),
     Column("sop_class_uid", UID, nullable=False),
     Column("sha256", String(64), nullable=False),
+    Column("only_for", Text),  # the one destination that it is meant for; absent: whoever gets its kind
     _of_revision(),
 )
 
@@ -157,6 +158,7 @@ deliveries = Table(
     Column("since", Float, nullable=False),
     Column("started_at", Float, nullable=False, server_default="0"),  # of this attempt
     Column("next_try_at", Float),
+    Column("purpose", String(16), nullable=False, server_default="results"),  # study.Purpose
     _of_revision(),
     Index("ix_deliveries_revision", "case_id", "revision"),
 )
@@ -207,6 +209,43 @@ taken = Table(
     Column("at", Float, nullable=False),
     Column("proof", String(16), nullable=False, server_default=""),
     Column("proven_at", Float),
+    Column("withdrawn_at", Float),  # a note that rejects it was made
+)
+
+# Forms of objects that a destination refuses: all of a SOP class, or (variant not empty) one kind of it.
+refused_forms = Table(
+    "refused_forms",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("sop_class_uid", UID, primary_key=True),
+    Column("variant", String(16), primary_key=True),
+    Column("because", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# What goes instead of a result that the destination of a delivery refuses; absent: it stays away.
+substitutions = Table(
+    "substitutions",
+    metadata,
+    Column("delivery_id", ForeignKey(deliveries.c.delivery_id), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("instead", Text, index=True),
+    Column("because", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# Results that a person has withdrawn; ``attempt`` numbers the notes of it as a result set of their own.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("case_id", String(36), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("title", String(16), nullable=False),  # code value of the notes' document title
+    Column("who", Text, nullable=False),
+    Column("because", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    _of_revision(),
 )
 
 # Storage commitment that we asked of a destination (PS3.4 Annex J, as SCU).
@@ -311,7 +350,8 @@ ledger = Table(
     Column("digest", String(64), nullable=False),
 )
 
-# Workers that are up, or died without a word: ``beats`` counts on as long as ``incarnation`` lives.
+# Workers that are up, or died without a word: ``beats`` counts on as long as ``incarnation`` lives. One that
+# was taken over is off the books, until a worker of its name starts.
 workers = Table(
     "workers",
     metadata,
@@ -319,4 +359,6 @@ workers = Table(
     Column("incarnation", String(36), nullable=False),
     Column("beats", Integer, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("taken_over_at", Float),
+    Column("taken_over_by", String(32)),
 )

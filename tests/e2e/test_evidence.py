@@ -20,6 +20,7 @@ def test_status_says_what_is_awaited_and_a_person_holds_releases_and_forces(make
     node.wait_for(lambda s: s["cases"][0]["revisions"][0]["awaited"] == "more instances")
     assert "RECEIVING" in (told := node.cli("status").stdout)
     assert "more instances, until 20" in told
+    assert "worker worker-under-test: last seen 20" in told
 
     assert node.cli("hold", uid, "--reason", "which patient?").returncode == 0
     assert "held by a person: which patient?" in node.cli("status").stdout

@@ -36,7 +36,7 @@ def wait_for_folder(node, where: str) -> Path:
 
 
 def test_a_dicom_folder_is_taken_when_ready_and_ends_in_done(make_node, tmp_path):
-    node = make_node(destinations=folder_destination(tmp_path / "out"))
+    node = make_node(destinations=folder_destination(tmp_path / "out"), watch=True)
     builders.write(builders.study(), tmp_path / "case" / "series")
     (tmp_path / "case" / "READY").touch()
     shutil.move(tmp_path / "case", node.inbox / "case")
@@ -49,7 +49,7 @@ def test_a_dicom_folder_is_taken_when_ready_and_ends_in_done(make_node, tmp_path
 
 
 def test_a_nifti_folder_is_taken_after_two_equal_scans_and_ends_in_done(make_node, tmp_path):
-    node = make_node(destinations=folder_destination(tmp_path / "out"))
+    node = make_node(destinations=folder_destination(tmp_path / "out"), watch=True)
     simulate.write_nifti(builders.acquisition(), node.inbox / "case")
     done = wait_for_folder(node, "done")
     assert json.loads((done / "report.json").read_text())["state"] == "DONE"
@@ -57,7 +57,7 @@ def test_a_nifti_folder_is_taken_after_two_equal_scans_and_ends_in_done(make_nod
 
 
 def test_a_broken_folder_ends_in_failed_with_the_reason(make_node, tmp_path):
-    node = make_node()
+    node = make_node(watch=True)
     study = builders.with_series(builders.study(), "LCM tNAA conc", builders.missing_slice)
     builders.write(study, node.inbox / "case")
     failed = wait_for_folder(node, "failed")

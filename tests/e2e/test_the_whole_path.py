@@ -81,7 +81,13 @@ def test_a_study_sent_by_dcmtk_ends_in_orthanc_and_readers_agree(orientation, or
     classes = {
         pydicom.dcmread(p, stop_before_pixels=True).SOPClassUID.name for ps in objects.values() for p in ps
     }
-    assert classes == {"MR Image Storage", "Parametric Map Storage", "Segmentation Storage"}
+    assert classes == {
+        "MR Image Storage",
+        "Secondary Capture Image Storage",
+        "Parametric Map Storage",
+        "Segmentation Storage",
+        "Comprehensive SR Storage",
+    }
     assert not dciodvfy_errors([p for paths in objects.values() for p in paths])
     for paths in objects.values():
         header = pydicom.dcmread(paths[0], stop_before_pixels=True)

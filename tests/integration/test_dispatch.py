@@ -145,6 +145,30 @@ def test_a_rejected_association_is_read_as_transient_or_permanent(peer, files, s
         send(peer(handlers=[(evt.EVT_REQUESTED, reject)]), files, spool)
 
 
+def test_a_peer_that_takes_the_default_transfer_syntax_only_gets_the_same_pixels(peer, files, spool):
+    """Implicit VR Little Endian is what every application entity must take (PS3.5 10.1)."""
+    kept = []
+
+    def keep(event: evt.Event) -> int:
+        kept.append(event.dataset)
+        return 0x0000
+
+    ae_contexts = [(MRImageStorage, "1.2.840.10008.1.2"), (ParametricMapStorage, "1.2.840.10008.1.2")]
+    ae = AE("PACS")
+    for sop_class, syntax in ae_contexts:
+        ae.add_supported_context(sop_class, syntax)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    try:
+        port = server.server_address[1]
+        there = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=port)
+        assert len(send(there, files, spool)) == 4
+    finally:
+        server.shutdown()
+    for f, back in zip(files, kept, strict=True):
+        sent = pydicom.dcmread(spool.path(f.path))
+        assert (back.SOPInstanceUID, back.PixelData) == (sent.SOPInstanceUID, sent.PixelData)
+
+
 def test_a_refused_sop_class_is_named_and_the_rest_is_delivered(peer, files, spool):
     with pytest.raises(Refused, match="refuses the SOP class Parametric Map Storage"):
         send(peer(classes=(MRImageStorage,)), files, spool)

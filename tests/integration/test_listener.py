@@ -309,7 +309,7 @@ def test_class_17_a_title_from_another_address_is_refused(start: Callable[..., R
 
 
 @pytest.mark.parametrize("uid", ["../../evil", "1.2/3", "1.2.03"])
-def test_a_uid_that_is_none_is_refused_and_leaves_the_spool_alone(
+def test_class_1_a_uid_that_is_a_path_is_refused_and_leaves_the_spool_alone(
     start: Callable[..., Running], tmp_path: Path, uid: str
 ) -> None:
     node = start()
@@ -424,17 +424,26 @@ def test_four_senders_at_once_lose_nothing(start: Callable[..., Running]) -> Non
     assert node.store.count_instances() == 40
 
 
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_stopping_lets_a_running_association_finish(start: Callable[..., Running]) -> None:
     node = start()
     with association(node.port) as peer:
         assert peer.send_c_store(mr_slice(1)).Status == 0x0000
         stopping = threading.Thread(target=node.listener.stop, kwargs={"drain_s": 10})
         stopping.start()
-        time.sleep(0.5)
-        with pytest.raises(OSError, match=r"."):
-            socket.create_connection(("127.0.0.1", node.port), timeout=2)
+        until = time.monotonic() + 9
+        while connects(node.port):
+            assert time.monotonic() < until
+            time.sleep(0.05)
         assert peer.send_c_store(mr_slice(2)).Status == 0x0000
-    stopping.join(5)
+    stopping.join(30)
     assert not stopping.is_alive()
     assert node.store.count_instances() == 2
 
@@ -444,9 +453,11 @@ def test_stopping_does_not_wait_for_ever(start: Callable[..., Running]) -> None:
     with association(node.port) as peer, socket.create_connection(("127.0.0.1", node.port)):
         begun = time.monotonic()
         node.listener.stop(drain_s=0.5)
-        assert time.monotonic() - begun < 4
-        time.sleep(0.3)
-        assert peer.is_aborted
+        assert time.monotonic() - begun < 20  # the association itself would go on for a minute
+        until = time.monotonic() + 20
+        while not peer.is_aborted:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ from pydicom.uid import (
     MRImageStorage,
     RLELossless,
 )
+from pynetdicom import (
+    AE,
+    BasicWorklistManagementPresentationContexts,
+    QueryRetrievePresentationContexts,
+)
 
 from dicom_node.demo import free_port
 from dicom_node.torture import wire
@@ -316,6 +321,45 @@ def test_class_16_an_abort_storm_leaves_nothing(shared: Node) -> None:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with ExitStack() as stack:
         yield Starter(tmp_path_factory.mktemp("shared"), stack)()
+
+
+# 3, 11: what is said to the node is text, and nothing can be asked of it
+
+
+def test_class_3_titles_and_tags_that_are_commands_are_only_text(shared: Node) -> None:
+    order = "$(touch pwned)"
+    words = dict.fromkeys(("PatientID", "SeriesDescription", "StationName", "AccessionNumber"), order)
+    ds = mr_slice(StudyInstanceUID=f"{STUDY}.3", SeriesInstanceUID=f"{STUDY}.3.1", **words)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{STUDY}.3.1.1"
+    for calling in (order, "`touch pwned`", "x;touch pwned", "|touch pwned"):
+        with established(shared.port, wire.associate(calling=calling)) as peer:
+            peer.sendall(wire.store(data_set_of(as_file(ds)), MRImageStorage, ds.SOPInstanceUID))
+            assert status_of(read_pdu(peer)[1]) == 0x0000
+    kept = [p for p in shared.spool.rglob("*") if p.is_file()]
+    assert all(p.stat().st_mode & 0o111 == 0 for p in kept)
+    places = (Path(shared.process.cwd()), shared.spool.parent, shared.spool, Path.home(), Path("/"))
+    assert not [p for p in places if (p / "pwned").exists()]
+    assert shared.process.children() == []
+
+
+def test_class_11_nothing_can_be_asked_of_the_node(shared: Node) -> None:
+    """It answers no query and hands out nothing: there is no handler that could crash or leak."""
+    ae = AE("TESTER")
+    for context in QueryRetrievePresentationContexts + BasicWorklistManagementPresentationContexts:
+        ae.add_requested_context(context.abstract_syntax)
+    ae.add_requested_context("1.2.840.10008.1.1")
+    peer = ae.associate("127.0.0.1", shared.port, ae_title="MRSISR")
+    assert [str(c.abstract_syntax) for c in peer.accepted_contexts] == ["1.2.840.10008.1.1"]
+    peer.release()
+    for request in (0x0020, 0x0021, 0x0010):  # C-FIND, C-MOVE, C-GET all the same, where images are taken
+        with established(shared.port) as raw:
+            asked = wire.command(request, sop_class="1.2.840.10008.5.1.4.1.2.2.1")
+            raw.sendall(wire.p_data(asked, command=True) + wire.p_data(bytes(20)))
+            raw.settimeout(1)
+            with suppress(TimeoutError):
+                closed(raw)
+    assert wire.echo(shared.port) == 0x0000
+    assert "Traceback" not in shared.said()
 
 
 # The disk

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from select import select
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
@@ -216,19 +217,17 @@ def test_class_15_plain_dicom_on_the_tls_port_is_said_in_words(
 def test_silent_handshakes_hold_up_nobody_and_end(
     serve: Serve, authority: Authority, events: list[EventDict]
 ) -> None:
-    plain, port = serve(acse_timeout_s=4)
-    began = time.monotonic()
+    plain, port = serve(acse_timeout_s=6)
     with ExitStack() as stack:
         silent = []
         for start in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") * 5:
-            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)))
+            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)))
             silent[-1].sendall(start)
         assert ask(port, client(authority, "scanner"))[0] == 0x02
         assert wire.echo(plain) == 0x0000
-        assert time.monotonic() - began < 3.5, "they had to wait for the silent ones"
+        assert select(silent[-1:], [], [], 0)[0] == [], "they had to wait for the silent ones"
         for peer in silent:
             assert peer.recv(100) == b""
-        assert time.monotonic() - began < 15
     assert "TLS handshake in time" in reasons(events)
 
 

@@ -215,11 +215,11 @@ def test_a_machine_that_vanishes_in_the_middle_of_writing_holds_the_others_up_fo
 ) -> None:
     monkeypatch.setattr(base, "_IDLE_S", 3)
     vanished, other = Store(url), Store(url)
+    began = time.monotonic()
     half = vanished.engine.connect()
     half.execute(text("SELECT 1"))  # has its turn, and is never heard of again
-    began = time.monotonic()
     other.record(received(1))
-    assert 2 < time.monotonic() - began < 20
+    assert 2 < time.monotonic() - began < 50
     half.invalidate()
 
 

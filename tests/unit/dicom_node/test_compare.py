@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from dicom_node import compare as module
 from dicom_node.compare import Same, compare
@@ -42,6 +43,24 @@ def test_a_decoder_that_needs_too_much_proves_nothing(
     large.Rows = large.Columns = 65535
     large.NumberOfFrames = 60000
     assert compare(*files(tmp_path, as_file(small), as_file(large))) == Same(pixels=False, header=False)
+
+
+def test_class_6_deflated_files_are_inflated_in_the_process_apart_only(tmp_path: Path) -> None:
+    """Within the bounds of intake, and a hundred times their size all the same."""
+    contents = []
+    for last in (b"\0\0", b"\1\0"):
+        ds = mr_slice(size=8192)
+        ds.PixelData = bytes(8192 * 8192 * 2 - 2) + last
+        ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        contents.append(as_file(ds))
+    paths = files(tmp_path, *contents)
+    assert paths[0].stat().st_size < 1024**2
+    tracemalloc.start()
+    assert compare(*paths) == Same(pixels=False, header=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 1024**2
+    assert compare(paths[0], paths[0]) == Same(pixels=True, header=True)
 
 
 def test_large_files_are_compared_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from dicom_node.config import (
     StorageRules,
     as_table,
     load,
+    with_worker_name,
 )
 from dicom_node.errors import BadConfiguration
 
@@ -158,9 +159,9 @@ def test_the_resolved_table_makes_the_same_settings_again(tmp_path: Path) -> Non
 
 
 def test_a_shared_database_is_taken_as_written() -> None:
-    rules = StorageRules(database="postgresql+psycopg://node@db/node")
-    assert rules.database_url == "postgresql+psycopg://node@db/node"
-    assert rules.engine_url.startswith("sqlite:///")
+    rows, engine = "postgresql+psycopg://node@db/node", "postgresql+psycopg://node@db/engine"
+    rules = StorageRules(database=rows, engine_database=engine)
+    assert (rules.database_url, rules.engine_url) == (rows, engine)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "scanner-net.example"])
@@ -225,3 +226,28 @@ def test_an_archive_that_is_asked_to_send_must_be_allowed_to(tmp_path: Path) -> 
     with pytest.raises(BadConfiguration, match="list it in allowed_callers"):
         load(toml(tmp_path, text.format("")))
     assert load(toml(tmp_path, text.format(', "PACS"'))).gather.pacs is not None
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('database = "postgresql+psycopg://db/rows"', "each would do every study again"),
+        ('engine_database = "postgresql+psycopg://db/engine"', "another node could share it"),
+        ('database = "sqlite:////shared/node.sqlite"', "storage.database"),
+    ],
+)
+def test_rows_and_the_engine_s_queue_are_shared_together_or_not_at_all(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    with pytest.raises(BadConfiguration, match=said):
+        load(toml(tmp_path, f"[storage]\n{lines}\n"))
+    both = 'database = "postgresql://db/rows"\nengine_database = "postgresql://db/engine"\n'
+    assert load(toml(tmp_path, f"[storage]\n{both}")).storage.engine_url == "postgresql://db/engine"
+
+
+def test_a_worker_named_on_the_command_line_keeps_the_other_settings(tmp_path: Path) -> None:
+    settings = load(toml(tmp_path, "[worker]\ntakeover_s = 30.0\npredecessor_s = 2.0\n"))
+    rules = with_worker_name(settings, "gpu-1").worker
+    assert (rules.name, rules.takeover_s, rules.predecessor_s) == ("gpu-1", 30.0, 2.0)
+    with pytest.raises(BadConfiguration, match="--name 'a b'"):
+        with_worker_name(settings, "a b")

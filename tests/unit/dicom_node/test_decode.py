@@ -1,6 +1,7 @@
 """Series become arrays: the right value at the right place, or a refusal that names what is wrong."""
 
 import copy
+import tracemalloc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -343,6 +344,20 @@ def test_pixels_that_cannot_be_decoded_are_refused_in_words() -> None:
 
     with pytest.raises(UnsuitableInput, match="tNAA map: its pixels cannot be decoded"):
         decoded(edited(TNAA, cut))
+
+
+def test_class_7_compressed_pixels_that_claim_to_be_without_end_are_refused_before_they_are_decoded() -> None:
+    def lying(instances: list[FileDataset]) -> list[FileDataset]:
+        instances[0].compress(RLELossless, generate_instance_uid=False)
+        instances[0].Rows = instances[0].Columns = 65535
+        return instances
+
+    tracemalloc.start()
+    with pytest.raises(UnsuitableInput, match="65535 × 65535 × 1 pixels, far more than it holds"):
+        decoded(edited(TNAA, lying))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 1024**2
 
 
 def plane(position: Sequence[float], orientation: Sequence[float] = (1, 0, 0, 0, 1, 0)) -> Plane:

@@ -157,6 +157,21 @@ def deflated_pixels(size: int) -> list[bytes]:
     ]
 
 
+def test_class_6_a_bomb_within_a_sequence_that_is_asked_for_is_refused_and_costs_no_memory() -> None:
+    tag = struct.pack("<HH2sHI", 0x0040, 0x9096, b"SQ", 0, 600 * 1024**2)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 600 * 1024**2 - 8)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    value = element(0x0009, 0x1001, b"OB", b"")[:-2] + struct.pack("<HI", 0, 590 * 1024**2)
+    pieces = [packer.compress(tag + item + value), *(packer.compress(bytes(1024**2)) for _ in range(590))]
+    bomb = b"".join([*pieces, packer.flush()])
+    tracemalloc.start()
+    with pytest.raises(NotDicom, match="deflated"):
+        read_header(file_of(bomb, DeflatedExplicitVRLittleEndian), sequences={0x00409096})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 1024**2
+
+
 def test_an_empty_image_may_deflate_a_thousandfold() -> None:
     ds = mr_slice(size=512)
     ds.PixelData = bytes(512 * 512 * 2)
@@ -257,7 +272,15 @@ def test_padding_behind_the_pixels_is_no_harm() -> None:
         assert read_header(as_file(mr_slice()) + padding).Rows == 64
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    ],
+)
 @pytest.mark.parametrize("undefined", [True, False])
 def test_a_sequence_that_is_asked_for_is_held_as_pydicom_reads_it(syntax, undefined):
     code, mapping = Dataset(), Dataset()

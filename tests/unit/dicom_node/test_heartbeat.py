@@ -54,6 +54,10 @@ def test_a_worker_that_died_is_taken_over_once_and_within_the_time(store: Store)
     assert looks(a, 60 - 30, begin=1000.0 + 30 + a.every_s) == ["b"]
     assert looks(a, 600, begin=2000.0) == []
     assert queue.taken == ["b"]
+    (up, over) = store.status()["workers"]
+    assert (up["name"], up["taken_over_by"]) == ("a", None)
+    assert (over["name"], over["taken_over_by"]) == ("b", "a")
+    assert up["seen_at"] >= over["taken_over_at"] >= over["seen_at"]
 
 
 def test_a_worker_that_beats_is_left_alone(store: Store) -> None:
@@ -89,6 +93,21 @@ def test_a_worker_that_comes_back_under_its_name_is_another(store: Store) -> Non
     assert not before.beat()
     before.sign_off()
     assert after.beat()
+
+
+def test_a_worker_that_was_taken_over_may_start_again(store: Store) -> None:
+    a, b = (Heartbeat(store, name, 60, Queue()) for name in "ab")
+    a.sign_on()
+    b.sign_on()
+    assert looks(a, 60) == ["b"]
+    b.sign_off()  # it had only been slow, and ends: that it was taken over stays on record
+    assert [w["taken_over_by"] for w in store.status()["workers"]] == [None, "a"]
+    again = Heartbeat(store, "b", 60, Queue())
+    again.sign_on()
+    assert again.beat()
+    assert [w["taken_over_by"] for w in store.status()["workers"]] == [None, None]
+    again.sign_off()
+    assert [w["name"] for w in store.status()["workers"]] == ["a"]
 
 
 def test_work_of_a_name_that_is_on_no_books_is_taken_over_too(store: Store) -> None:

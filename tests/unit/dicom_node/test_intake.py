@@ -20,8 +20,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_node.config import IntakeRules
+from dicom_node.config import IdentifyRules, IntakeRules
 from dicom_node.errors import Conflict, Mismatch, NotDicom, OutOfSpace
+from dicom_node.gather import needs_of
 from dicom_node.header import read_header
 from dicom_node.intake import Incoming, Intake
 from dicom_node.spool import sha256_of
@@ -238,6 +239,47 @@ def test_a_data_set_that_contradicts_its_request_is_refused(intake: Intake, clai
     with pytest.raises(Mismatch):
         intake.accept(Incoming(as_file(mr_slice()), *claim), source="X")
     assert len(quarantine(intake)) == 1
+
+
+@pytest.mark.parametrize(
+    "charset",
+    [
+        "ISO 2022 IR 13\\ISO 2022 IR 87",
+        "\\ISO 2022 IR 149",
+        "GB18030",
+        "ISO_IR 192",
+        "NO SUCH",
+        "ISO 2022 IR 87",
+    ],
+)
+def test_class_10_text_in_a_wrong_or_cut_character_set_is_kept_as_it_is(intake: Intake, charset: str) -> None:
+    """Identifiers and descriptions that no decoder takes: the image is none the worse for them."""
+    names = (b"\x1b$B;3ED", b"\x1b$)C\xb1\xe8", b"\xff\xfe\xd6", b"\x1b", b"=\x1b(Z=^^^^")
+    for number, name in enumerate(names):
+        uids = {"StudyInstanceUID": f"{STUDY}.{number}", "SeriesInstanceUID": f"{STUDY}.{number}.1"}
+        uids |= {"SOPInstanceUID": f"{STUDY}.{number}.1.1", "FrameOfReferenceUID": f"{STUDY}.{number}.2"}
+        plain = as_file(
+            mr_slice(PatientID="ID", SeriesDescription="WORDS", SpecificCharacterSet="CHARSET", **uids)
+        )
+        content = plain
+        for vr, group, element, old, new in (
+            ("CS", 0x0008, 0x0005, b"CHARSET", charset.encode()),
+            ("LO", 0x0008, 0x103E, b"WORDS", name),
+            ("LO", 0x0010, 0x0020, b"ID", name),
+        ):
+            assert _raw(vr, group, element, old) in content
+            content = content.replace(_raw(vr, group, element, old), _raw(vr, group, element, new))
+        assert intake.accept(Incoming(content), source="X").sop_uid == uids["SOPInstanceUID"]
+    cases = intake.store.status()["cases"]
+    assert len(cases) == len(names)
+    for case in cases:
+        (here,) = intake.store.here(case["case"])
+        assert needs_of([here], IdentifyRules()).maps == frozenset()
+
+
+def _raw(vr: str, group: int, element: int, value: bytes) -> bytes:
+    value += b" " * (len(value) % 2)
+    return struct.pack("<HH2sH", group, element, vr.encode(), len(value)) + value
 
 
 def test_class_17_one_uid_for_two_images_keeps_the_first_and_shows_both(intake: Intake) -> None:

@@ -46,7 +46,10 @@ def test_a_level_hides_what_is_below_it(capsys: pytest.CaptureFixture[str]) -> N
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["big.thing"]
 
 
-def test_a_line_break_from_outside_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    log.configure("INFO")
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_class_18_a_line_break_from_outside_cannot_forge_a_line(
+    capsys: pytest.CaptureFixture[str], json_lines: bool
+) -> None:
+    log.configure("INFO", json_lines)
     log.get("listener").info("association.rejected", caller='X"\n{"event": "forged"}')
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
-from dicom_node.store.migrate import _config
+from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
 from tests.doors import Clock
 
@@ -94,6 +96,10 @@ def state_of(store: Store, key: CaseKey) -> State:
 def test_migrations_from_empty_give_the_schema_of_the_tables(store: Store) -> None:
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_alembic_ends_with(embedded: Store) -> None:
+    assert ScriptDirectory.from_config(_config(embedded)).get_heads() == [newest()]
 
 
 def test_migrating_twice_changes_nothing(store: Store) -> None:
@@ -590,9 +596,104 @@ def test_a_delivery_put_off_by_a_clock_that_was_hours_ahead_is_due_once_it_is_ri
     store.wait(sending, "nobody there", clock.now + 10)
     clock.now -= 7200
     assert store.deliveries_due() == []
-    assert store.set_right() == 1
-    assert len(store.deliveries_due()) == 1
+    assert store.set_right() > 0
+    (due,) = store.deliveries_due()
+    assert store.standing("PACS").lets_pass(clock.now)
     assert store.set_right() == 0
+    clock.now += 1
+    assert (store.sending(due) or due).started_at <= clock.now  # else it would be tried for hours longer
+
+
+def test_a_circuit_opened_by_a_clock_that_was_ahead_is_probed_once_it_is_right(
+    store: Store, clock: Clock
+) -> None:
+    """No delivery of its own waits any more that could tell."""
+    clock.now += 7200
+    for _ in range(3):
+        store.destination_failed("PACS", "nobody there", 3, 60.0)
+    clock.now -= 7200
+    assert not store.standing("PACS").lets_pass(clock.now)
+    assert store.set_right() > 0
+    assert store.standing("PACS").lets_pass(clock.now)
+    assert store.set_right() == 0
+
+
+def test_a_question_for_commitment_of_a_clock_that_was_ahead_is_put_again_in_time(
+    store: Store, clock: Clock
+) -> None:
+    delivering(store, "PACS")
+    (due,) = store.deliveries_due()
+    clock.now += 7200
+    store.ask_commitment("2.25.7", due)
+    clock.now -= 7200
+    assert store.set_right() == 1
+    asked = store.last_transaction(due)
+    assert asked is not None and asked.asked_at == clock.now
+    assert store.set_right() == 0
+
+
+def test_an_answer_taken_by_a_clock_that_was_ahead_puts_off_no_further_question(
+    store: Store, clock: Clock
+) -> None:
+    delivering(store, "PACS")
+    (due,) = store.deliveries_due()
+    sending = store.sending(due)
+    assert sending is not None
+    for object_ in store.to_send(sending):
+        store.take(sending, object_.path, "0000")
+    store.ask_commitment("2.25.7", sending)
+    store.await_proof(sending, "waits for commitment", clock.now + 60, "2.25.7")
+    clock.now += 7200
+    assert store.commitment_answered("2.25.7", ["2.25.1"], {})  # of the other object it says nothing
+    clock.now -= 7200 - 61
+    assert store.deliveries_due() == []
+    assert store.set_right() > 0
+    assert len(store.deliveries_due()) == 1
+
+
+def test_an_answer_that_a_peer_waits_for_is_due_once_the_clock_is_right(store: Store, clock: Clock) -> None:
+    """Asked while it was ahead; and asked before, but put off while it was."""
+    store.request_commitment("PACS", "2.25.1", [("1.2", "1.2.3")], clock.now + 20)
+    clock.now += 7200
+    store.request_commitment("PACS", "2.25.2", [("1.2", "1.2.3")], clock.now + 20)
+    early = next(r for r in store.commitments_due() if r.transaction_uid == "2.25.1")
+    store.commitment_waits(early, "nobody there", clock.now + 30)
+    clock.now -= 7200
+    assert store.commitments_due() == []
+    assert store.set_right() == 2
+    assert {r.transaction_uid for r in store.commitments_due()} == {"2.25.1", "2.25.2"}
+    assert all(r.asked_at <= clock.now for r in store.commitments_due())
+    assert store.set_right() == 0
+
+
+def test_an_answer_put_off_by_a_clock_that_is_right_stays_put_off(store: Store, clock: Clock) -> None:
+    store.request_commitment("PACS", "2.25.1", [("1.2", "1.2.3")], clock.now + 3600)
+    assert store.set_right() == 0
+    assert store.commitments_due() == []
+
+
+def test_a_procedure_step_and_an_archive_s_answer_of_a_clock_that_was_ahead_hold_up_nobody(
+    store: Store, clock: Clock
+) -> None:
+    receive(store)
+    case = only_revision(store, State.RECEIVING).case
+    clock.now += 7200
+    store.create_step("2.25.5", "RIS", {"1.1"}, {})
+    store.inquired(case, "counts", json.dumps({"same_since": clock.now}), 2)
+    clock.now -= 7200
+    assert store.set_right() == 2
+    assert [s.since for s in store.steps_of(case)] == [clock.now]
+    assert store.inquiry(case, "counts") is None  # asked afresh
+    assert store.set_right() == 0
+
+
+def test_what_ended_while_the_clock_was_ahead_is_not_kept_the_longer(store: Store, clock: Clock) -> None:
+    clock.now += 10 * 365 * 86400
+    key = delivering(store)
+    clock.now -= 10 * 365 * 86400
+    assert store.set_right() > 0
+    clock.now += 100
+    assert store.removable(before=clock.now) == [key.case]
 
 
 def test_clocks_of_several_machines_may_differ_a_little(store: Store, clock: Clock) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
+from pydicom.fileset import FileSet
 
 from dicom_node.config import WatchRules
 from dicom_node.errors import BadConfiguration, OutOfSpace
@@ -170,6 +172,29 @@ def test_a_link_leads_nowhere(watcher: Watcher, inbox: Path, tmp_path: Path, int
     watcher.scan()
     assert (inbox / "link").is_symlink()
     assert intake.store.count_instances() == 2
+
+
+def test_class_2_an_index_that_points_out_of_its_folder_leads_nowhere(
+    watcher: Watcher, inbox: Path, tmp_path: Path, intake: Intake
+) -> None:
+    """A DICOMDIR under its own name and under another: files are found by looking, never by index."""
+    elsewhere = tmp_path / "ELSEWHERE"
+    elsewhere.write_bytes(as_file(mr_slice(7)))
+    media = FileSet()
+    indexed = {"StudyDate": "20260101", "StudyTime": "12", "StudyID": "1", "SeriesNumber": "1"}
+    media.add(mr_slice(7, **indexed))
+    media.write(tmp_path / "media")
+    index = pydicom.dcmread(tmp_path / "media" / "DICOMDIR")
+    image = next(r for r in index.DirectoryRecordSequence if "ReferencedFileID" in r)
+    image.ReferencedFileID = ["..", "..", "ELSEWHERE"]
+    folder = drop(inbox)
+    for name in ("DICOMDIR", "IM9"):
+        index.save_as(folder / name)
+    watcher.scan()
+    assert intake.store.count_instances() == 2
+    (row,) = intake.store.status()["quarantine"]
+    assert "UID is missing" in row["reason"]
+    assert elsewhere.exists()
 
 
 # DICOM and NIfTI

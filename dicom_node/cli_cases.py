@@ -1,0 +1,98 @@
+"""Verbs of the command line that need no running node: process, simulate, demo."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_common import ConfigFile, err, load_settings
+from .cli_common import out as console
+from .errors import UnsuitableInput
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to ``app``."""
+    for verb in (process, simulate, demo):
+        app.command()(verb)
+
+
+def process(
+    case: Annotated[Path, typer.Argument(help="A folder with DICOM series, or a NIfTI case.")],
+    out: Annotated[Path, typer.Option("--out", help="Where dicom/, nifti/ and report.json are written.")],
+    method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
+    config_file: ConfigFile = None,
+) -> None:
+    """Super-resolve one case from disk, without any network or database.
+
+    Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
+    """
+    from .process import identify_case, make_results, open_folder
+
+    settings = load_settings(config_file)
+    if method:
+        settings = settings.model_copy(
+            update={"resolve": settings.resolve.model_copy(update={"method": method})}
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UnsuitableInput(f"{out} is not an empty folder: name a new one, so that no results mix")
+    files = open_folder(case)
+    identified = identify_case(files, settings.input_rules)
+    if identified.nothing is not None:
+        for f in identified.findings:
+            err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
+        raise UnsuitableInput(identified.nothing)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        folder = Path(temporary) / "results"
+        folder.mkdir()
+        with err.status("starting") as spinner:
+            results = make_results(files, identified, settings, folder, spinner.update)
+        if out.exists():
+            out.rmdir()
+        shutil.move(folder, out)
+    report = results.report
+    for warning in report["warnings"]:
+        err.print(f"warning: {warning}")
+    console.print(
+        f"{len(report['maps'])} maps by {report['method']} in {report['timings_s']['total']:.1f} s: {out}"
+    )
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="A new folder for the case and its truth/.")],
+    labels: Annotated[Path | None, typer.Option(help="NIfTI label map (FreeSurfer labels).")] = None,
+    template: Annotated[str, typer.Option(help="Template brain; icbm152 needs the demo extra.")] = "icbm152",
+    seed: Annotated[int, typer.Option(help="Same seed, same case.")] = 0,
+    lesion: Annotated[str, typer.Option(help="Regime: match, mismatch or none.")] = "mismatch",
+    form: Annotated[str, typer.Option("--format", help="dicom or nifti.")] = "dicom",
+    maps: Annotated[str, typer.Option(help="Metabolites: the seven usual ones, or all twenty.")] = "usual",
+) -> None:
+    """Write a simulated glioma study as a site would export it, with the truth beside it.
+
+    Example: mrsi-node simulate case/ --template icbm152 --seed 1 --format dicom
+    """
+    from .simulate import write_case
+
+    began = time.monotonic()
+    write_case(out, labels=labels, template=template, seed=seed, lesion=lesion, form=form, maps=maps)
+    console.print(f"{out} in {time.monotonic() - began:.1f} s")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A new folder for everything the demo makes.")] = Path(
+        "results"
+    ),
+    seed: Annotated[int, typer.Option(help="Same seed, same study.")] = 1,
+) -> None:
+    """Simulate a study, send it to a node on loopback, and show what comes out.
+
+    Example: mrsi-node demo results/
+    """
+    from .demo import run
+
+    run(folder, seed)

@@ -1,0 +1,43 @@
+"""No silence: a study that gives no result may say so in the archive, in a report of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pydicom
+
+from . import log
+from .config import OutputRules
+from .encode.notes import reason_report
+from .spool import Spool, sha256_of
+from .store import Made, Member, Revision
+
+_LOG = log.get("explain")
+
+
+def reason_note(
+    revision: Revision, members: Sequence[Member], words: str, spool: Spool, rules: OutputRules
+) -> Made | None:
+    """A Basic Text SR in the study of ``members``, durable; None if none of them can be read.
+
+    One per revision, whatever its attempts: its UID says so.
+    """
+    for member in members:
+        try:
+            header = pydicom.dcmread(spool.path(member.path), stop_before_pixels=True)
+            if not header.StudyInstanceUID:
+                continue
+        except Exception as problem:  # this study's bytes may be why there is no result
+            _LOG.warning("header.unreadable", uid=member.sop_uid, reason=type(problem).__name__)
+            continue
+        key = revision.key
+        note = reason_report(header, words, rules, "no result", key.case, str(key.revision))
+        path = (
+            spool.root / "out" / key.case / f"{key.revision}-{revision.attempt}" / "dicom" / "no-result.dcm"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with spool.durable(path) as f:
+            note.save_as(f, enforce_file_format=True)
+        uids = (str(note.SOPInstanceUID), str(note.SOPClassUID))
+        return Made(spool.relative(path), "NOTE", "no result", *uids, sha256_of(path))
+    return None

@@ -1,0 +1,82 @@
+"""Forms of objects that destinations refuse, and what goes instead in a delivery."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from dicom_node.rungs import Rung
+
+from . import tables as t
+from .deliveries import Delivery, DeliveryStore, Sendable
+from .ledger import Deed, Kind
+
+
+class FormStore(DeliveryStore):
+    """Rows of refused forms and of substitutions."""
+
+    def refused_forms(self, destination: str) -> dict[Rung, str]:
+        """What ``destination`` is known to refuse, with the words in which it did."""
+        r = t.refused_forms.c
+        with self._read() as tx:
+            rows = tx.execute(t.refused_forms.select().where(r.destination == destination).order_by(r.at))
+            return {Rung(row.sop_class_uid, row.variant): str(row.because) for row in rows}
+
+    def refuse_form(self, destination: str, rung: Rung, because: str) -> None:
+        """Remember that ``destination`` refuses ``rung``. What is known already stays as it is."""
+        with self._write() as tx:
+            self._refuse_form(tx, destination, rung, because)
+
+    def _refuse_form(self, tx: Connection, destination: str, rung: Rung, because: str) -> None:
+        r = t.refused_forms.c
+        known = select(r.at).where(
+            r.destination == destination, r.sop_class_uid == rung.sop_class_uid, r.variant == rung.variant
+        )
+        if tx.execute(known).first() is None:
+            self._standing(tx, destination)  # so that it is among those of which something is known
+            values = {"destination": destination, **vars(rung), "because": because, "at": self.clock()}
+            tx.execute(t.refused_forms.insert().values(**values))
+            self._note_destination(tx, destination, "form_refused", f"{rung}: {because}")
+
+    def rehearsed(self, destination: str, refused: dict[Rung, str]) -> None:
+        """What is known of ``destination`` is now what was just tried: ``refused``, and nothing else."""
+        with self._write() as tx:
+            tx.execute(t.refused_forms.delete().where(t.refused_forms.c.destination == destination))
+            for rung, because in refused.items():
+                self._refuse_form(tx, destination, rung, because)
+            words = ", ".join(str(rung) for rung in refused) or "nothing"
+            self._note_destination(tx, destination, "rehearsed", f"it refuses {words}")
+
+    def substitute(self, delivery: Delivery, f: Sendable, instead: Sendable | None, because: str) -> None:
+        """``instead`` goes in this delivery where ``f`` would have gone; None: it stays away.
+
+        A lesser form becomes a result of its own, once, whichever deliveries it goes in.
+        """
+        with self._write() as tx:
+            s = t.substitutions.c
+            this = select(s.at).where(s.delivery_id == delivery.delivery_id, s.path == f.path)
+            if tx.execute(this).first() is not None:
+                return
+            if instead is not None:
+                self._keep_lesser(tx, delivery, f, instead)
+            tx.execute(
+                t.substitutions.insert().values(
+                    delivery_id=delivery.delivery_id,
+                    path=f.path,
+                    instead=None if instead is None else instead.path,
+                    because=because,
+                    at=self.clock(),
+                )
+            )
+
+    def _keep_lesser(self, tx: Connection, delivery: Delivery, f: Sendable, lesser: Sendable) -> None:
+        key, r = delivery.key, t.results.c
+        mine = (r.case_id == key.case) & (r.revision == key.revision)
+        if tx.execute(select(r.path).where(mine, r.path == lesser.path)).first() is not None:
+            return
+        row: dict[str, Any] = {"case_id": key.case, "revision": key.revision, **vars(lesser)}
+        tx.execute(t.results.insert().values(attempt=delivery.result_attempt, **row))
+        detail = {"revision": key.revision, "attempt": delivery.result_attempt, "lesser_form_of": f.sop_uid}
+        self._enter(tx, Deed(Kind.MADE, key.case, lesser.sop_uid, lesser.sha256, json.dumps(detail)))

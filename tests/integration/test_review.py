@@ -1,0 +1,236 @@
+"""What a person decides about results: their release, their withdrawal; and why there are none."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage
+
+from dicom_node import custody
+from dicom_node.config import DicomDestination, FolderDestination
+from dicom_node.demo import LoopbackOrthanc
+from dicom_node.encode.notes import REJECTED_FOR_SAFETY
+from dicom_node.errors import TemporaryError, UnsuitableInput
+from dicom_node.intake import Incoming, Intake
+from dicom_node.study import AWAITS_RELEASE, DeliveryState, Purpose, State
+from dicom_node.withdraw import Withdrawn, withdraw
+from dicom_node.workflows import Worker
+from tests import builders, phantom
+from tests.harness import dciodvfy_errors, needs_orthanc
+from tests.pacs import STORAGE, Pacs
+from tests.results import Office
+
+STUDY = phantom.STUDY
+
+
+def withdrawn(office: Office, because: str = "motion", **rules: bool) -> Withdrawn:
+    return withdraw(office.settings, office.store, office.spool, STUDY, by="Dr Roe", because=because, **rules)
+
+
+def state_of(office: Office) -> dict:
+    (case,) = office.store.status()["cases"]
+    return case["revisions"][0]
+
+
+# Release
+
+
+def test_results_wait_at_one_destination_until_someone_releases_them(tmp_path):
+    with Pacs() as pacs:
+        folder = FolderDestination(name="results", folder=tmp_path / "results")
+        office = Office(tmp_path, pacs.destination(wait_for_release=True), folder)
+        uids = office.real_results()
+        office.work()
+        assert office.work() == []
+        held = {d.destination: (d.state, d.reason) for d in office.deliveries()}
+        assert held["PACS"] == (DeliveryState.HELD, AWAITS_RELEASE)
+        assert held["results"][0] is DeliveryState.DELIVERED
+        assert pacs.associations == 0
+
+        with pytest.raises(UnsuitableInput, match="no results of"):
+            office.store.release_results(STUDY, "results", "plausible")
+        office.store.release_results(STUDY, "PACS", "released by Dr Roe: plausible")
+        office.work()
+        assert pacs.kept == set(uids.values())
+        assert state_of(office)["state"] == State.DONE
+        history = office.store.history(office.deliveries()[0].key.case)
+        assert "released by Dr Roe: plausible" in [e["reason"] for e in history]
+
+
+def test_results_that_newer_ones_overtook_before_their_release_are_never_sent(tmp_path):
+    with Pacs() as pacs:
+        office = Office(tmp_path, pacs.destination(wait_for_release=True))
+        office.real_results()
+        office.clock.now += 1
+        office.receive(2)  # a late instance: revision 2
+        (newer,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
+        office.store.complete(newer, "test")
+        office.resolve(newer)
+        office.store.release_results(STUDY, "PACS", "released by Dr Roe: plausible")
+        while office.work():
+            pass
+        old, new = sorted(office.deliveries(), key=lambda d: d.key)
+        assert (old.state, new.state) == (DeliveryState.CANCELLED, DeliveryState.DELIVERED)
+        (case,) = office.store.status()["cases"]
+        assert [r["state"] for r in case["revisions"]] == ["DONE", "DONE"]
+        assert "superseded before its release" in case["revisions"][1]["reason"]
+
+
+# Withdrawal
+
+
+def test_a_withdrawal_reaches_everyone_who_has_the_results_and_nobody_else(tmp_path):
+    """One PACS has all, one is down, one takes no notes; a folder keeps its files and gets a text."""
+    with Pacs(*STORAGE, KeyObjectSelectionDocumentStorage) as pacs, Pacs() as no_notes:
+        down = DicomDestination(name="DOWN", ae_title="DOWN", host="127.0.0.1", port=1)
+        folder = FolderDestination(name="results", folder=tmp_path / "results")
+        office = Office(tmp_path, pacs.destination(), no_notes.destination(name="OLD"), down, folder)
+        uids = office.real_results()
+        office.work()
+        before = set((tmp_path / "results").rglob("*"))
+        done = withdrawn(office, because="anatomy of another visit")
+        assert done.objects == {"PACS": len(uids), "OLD": len(uids), "results": len(uids)}
+        office.work()
+
+        (note_uid,) = pacs.kept - set(uids.values())
+        path = next((office.spool.root / "out").rglob("withdrawn-PACS-0.dcm"))
+        note = pydicom.dcmread(path)
+        assert note.SOPInstanceUID == note_uid
+        assert dciodvfy_errors([path]) == []
+        title = note.ConceptNameCodeSequence[0]
+        assert (title.CodeValue, title.CodeMeaning) == ("113001", "Rejected for Quality Reasons")
+        (study,) = note.CurrentRequestedProcedureEvidenceSequence
+        named = {
+            r.ReferencedSOPInstanceUID
+            for s in study.ReferencedSeriesSequence
+            for r in s.ReferencedSOPSequence
+        }
+        shown = {
+            c.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for c in note.ContentSequence
+            if c.ValueType in ("IMAGE", "COMPOSITE")
+        }
+        assert named == shown == set(uids.values())
+        assert str(note.PatientName) == str(phantom.header().PatientName)
+
+        states = {d.destination: d for d in office.deliveries() if d.purpose is Purpose.WITHDRAWAL}
+        assert states["PACS"].state is states["results"].state is DeliveryState.DELIVERED
+        assert states["OLD"].state is DeliveryState.FAILED
+        assert "Key Object Selection" in states["OLD"].reason
+        results = {d.destination: d.state for d in office.deliveries() if d.purpose is Purpose.RESULTS}
+        assert results["DOWN"] is DeliveryState.CANCELLED and "DOWN" not in states
+        added = set((tmp_path / "results").rglob("*")) - before
+        assert len(added) == 1 and "anatomy of another visit" in added.pop().read_text()
+        assert before <= set((tmp_path / "results").rglob("*"))
+
+        revision = state_of(office)
+        assert revision["state"] == State.FAILED and "OLD" in revision["reason"]  # a person must look
+        assert revision["withdrawn"][0]["by"] == "Dr Roe"
+        receipt = custody.receipt(office.store, STUDY)
+        assert {e["subject"] for e in receipt["withdrawn"]} >= set(uids.values())
+        assert custody.verify(office.store, office.spool).problems[1:] == ()
+
+        with pytest.raises(UnsuitableInput, match=r"CANCELLED"):
+            office.store.retry_delivery(f"{office.deliveries()[0].key.case}:1:1:DOWN")
+        assert withdrawn(office).objects == {}
+
+
+def test_what_nobody_has_is_withdrawn_without_a_note(tmp_path):
+    with Pacs() as pacs:
+        office = Office(tmp_path, pacs.destination(wait_for_release=True))
+        office.real_results()
+        done = withdrawn(office)
+        assert done.objects == {} and done.deliveries == ()
+        assert state_of(office)["state"] == State.DONE
+        assert "nothing of it had been sent" in state_of(office)["reason"]
+        with pytest.raises(UnsuitableInput):
+            office.store.release_results(STUDY, "PACS", "released by Dr Roe: plausible")
+        assert office.work() == [] and pacs.associations == 0
+
+
+def test_nothing_is_withdrawn_while_it_is_being_sent(tmp_path):
+    with Pacs() as pacs:
+        office = Office(tmp_path, pacs.destination())
+        office.real_results()
+        office.store.sending(office.delivery())
+        with pytest.raises(TemporaryError, match="try again"):
+            withdrawn(office)
+        assert state_of(office)["withdrawn"] == []
+
+
+@needs_orthanc
+def test_orthanc_takes_a_rejection_for_patient_safety_with_its_command(tmp_path):
+    pacs = LoopbackOrthanc(tmp_path / "orthanc")
+    pacs.start()
+    try:
+        where = DicomDestination(name="PACS", ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port)
+        office = Office(tmp_path, where)
+        uids = office.real_results()
+        office.work()
+        done = withdrawn(office, because="wrong patient", patient_safety=True)
+        assert done.objects == {"PACS": len(uids)}
+        office.work()
+        assert state_of(office)["state"] == State.DONE
+        (series,) = [s for s in pacs.get("/series?expand") if s["MainDicomTags"]["Modality"] == "KO"]
+        tags = pacs.get(f"/instances/{series['Instances'][0]}/simplified-tags")
+        assert tags["ConceptNameCodeSequence"][0]["CodeValue"] == REJECTED_FOR_SAFETY.value
+        assert tags["StudyInstanceUID"] == STUDY
+    finally:
+        pacs.stop()
+
+
+# No silence
+
+
+def a_study_without_result(folder: Path, instances: list, *destinations: object) -> Office:
+    """A node has received ``instances`` and worked on them; deliveries, if any, are due."""
+    office = Office(folder, *destinations)
+    intake = Intake(office.spool, office.store)
+    for path in builders.write(instances, folder / "study"):
+        intake.accept(Incoming(path.read_bytes()), source="test")
+    (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
+    office.store.complete(key, "test")
+    Worker(office.settings, office.store, office.spool).resolve(key)
+    return office
+
+
+def test_a_study_that_fails_says_so_once_in_its_own_study_and_only_where_that_is_asked_for(tmp_path):
+    defect, words = builders.BROKEN["missing slice"]
+    instances = defect(copy.deepcopy(builders.series(builders.usual(), "LCM tNAA conc")))
+    with Pacs(BasicTextSRStorage) as pacs, Pacs() as silent:
+        wanting = pacs.destination(explain_no_result=True)
+        office = a_study_without_result(tmp_path, instances, wanting, silent.destination(name="SILENT"))
+        assert office.work_on().state is DeliveryState.DELIVERED
+        assert silent.associations == 0
+        (path,) = (office.spool.root / "out").rglob("no-result.dcm")
+        report = pydicom.dcmread(path)
+        assert pacs.kept == {report.SOPInstanceUID}
+        assert report.StudyInstanceUID == instances[0].StudyInstanceUID
+        assert (report.PatientID, str(report.PatientName)) == (
+            instances[0].PatientID,
+            instances[0].PatientName,
+        )
+        said = [c.TextValue for c in report.ContentSequence if c.ValueType == "TEXT"]
+        assert words in said[-1]
+        assert dciodvfy_errors([path]) == []
+        revision = state_of(office)
+        assert revision["state"] == State.FAILED and words in revision["reason"]
+
+        key = office.delivery().key
+        office.store.retry(key, "again")
+        Worker(office.settings, office.store, office.spool).resolve(key)
+        assert office.work() == [] and len(pacs.received) == 1  # once for the revision
+
+
+def test_spectra_without_maps_are_explained_and_what_no_recipe_is_for_is_not(tmp_path):
+    maps = builders.series(builders.usual(), "LCM tNAA conc")
+    with Pacs(BasicTextSRStorage) as pacs:
+        wanting = pacs.destination(explain_no_result=True)
+        for name, due in (("raw spectra", 1), ("localizer", 0)):
+            make, _ = builders.DECOYS[name]
+            office = a_study_without_result(tmp_path / name, make(maps), wanting)
+            assert state_of(office)["state"] == State.IGNORED
+            assert len(office.work()) == due

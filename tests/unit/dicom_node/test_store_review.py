@@ -1,0 +1,130 @@
+"""What persons and destinations decide about results, in both databases: forms, release, withdrawal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pydicom.uid import ParametricMapStorage
+
+from dicom_node.rungs import Rung
+from dicom_node.store import Made, Received, Sendable, Store, migrate
+from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
+from tests.doors import Clock
+
+FLOAT = Rung(ParametricMapStorage, "32-bit float")
+LESSER = Sendable("out/pm.lesser.dcm", "PM", "PM_HGG", "2.25.21", ParametricMapStorage, "b" * 64)
+NOTE = Made("out/note.dcm", "NOTE", "note", "2.25.31", "1.2.840.10008.5.1.4.1.1.88.59", "c" * 64)
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    store = Store(database_url, Clock())
+    if database_url.startswith("sqlite"):
+        migrate(store)
+    yield store
+    store.close()
+
+
+def results(store: Store, *destinations: str, held: tuple[str, ...] = (), number: int = 1) -> CaseKey:
+    """A slice and a float map, on their way."""
+    sop_class = "1.2.840.10008.5.1.4.1.1.4"
+    values = (f"1.9.{number}", sop_class, "1.8", "1.7", "1.2.840.10008.1.2.1", "", "", "P1", "")
+    store.record(Received(*values, f"in/{number}", "0" * 64, 1, "test"))
+    (key,) = (r.key for r in store.revisions_in(State.RECEIVING))
+    store.complete(key, "test")
+    store.start(key)
+    made = [
+        Made("out/mr.dcm", "MR", "MR_HGG_0001", f"2.25.1{number}", sop_class, "a" * 64),
+        Made("out/pm.dcm", "PM", "PM_HGG", f"2.25.2{number}0", ParametricMapStorage, "a" * 64),
+    ]
+    made = [Made(m.path.replace("out/", f"out/{number}/"), *list(vars(m).values())[1:]) for m in made]
+    store.encoded(key, made, "", f"digest {number}", destinations, held)
+    return key
+
+
+def test_a_lesser_form_goes_only_where_it_stands_in(store: Store) -> None:
+    results(store, "A", "B")
+    a, b = sorted(store.deliveries_due(), key=lambda d: d.destination)
+    slice_, pm = store.to_send(a)
+    store.refuse_form("A", FLOAT, "no")
+    store.refuse_form("A", FLOAT, "no, again")
+    for _ in range(2):  # once more after a crash
+        store.substitute(a, pm, LESSER, "sent as 16-bit Parametric Map: no")
+    assert store.to_send(a) == [slice_, LESSER] == store.meant_for(a)
+    assert store.to_send(b) == [slice_, pm]
+    store.substitute(b, pm, None, "not sent: no")
+    assert store.to_send(b) == [slice_]
+    assert store.refused_forms("A") == {FLOAT: "no"} and store.refused_forms("B") == {}
+    store.rehearsed("A", {FLOAT.whole_class: "all of it"})
+    assert store.refused_forms("A") == {Rung(ParametricMapStorage): "all of it"}
+    events = [e["event"] for e in store.destination_history("A")]
+    assert events == ["form_refused", "form_refused", "rehearsed"]
+    made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
+    assert made.count(LESSER.sop_uid) == 1
+
+
+def test_only_the_newest_results_are_released_and_older_ones_never(store: Store) -> None:
+    first = results(store, "A", held=("A",))
+    results(store, "A", held=("A",), number=2)
+    assert store.deliveries_due() == []
+    old = store.delivery(f"{first.case}:1:1:A")
+    assert (old.state, old.reason) == (DeliveryState.HELD, AWAITS_RELEASE)
+    newer = store.release_results("1.7", "A", "released by Dr Roe: plausible")
+    assert [d.delivery_id for d in store.deliveries_due()] == [newer] == [f"{first.case}:2:1:A"]
+    assert store.delivery(old.delivery_id).state is DeliveryState.CANCELLED
+    assert store.revision(first).state is State.DONE
+
+
+def test_a_withdrawal_covers_exactly_what_was_taken(store: Store) -> None:
+    key = results(store, "A", "B")
+    a, b = sorted(store.deliveries_due(), key=lambda d: d.destination)
+    slice_, _ = store.to_send(a)
+    store.take(a, slice_.path, "0000")
+    store.give_up(a, "refused")
+    kept = store.kept_results("1.7")
+    assert kept.files == {"A": [slice_]}
+    (note,) = store.withdraw(kept, [(NOTE, "A")], "Dr Roe", "motion", "113001")
+    assert [d.state for d in (store.delivery(a.delivery_id), store.delivery(b.delivery_id))] == [
+        DeliveryState.CANCELLED
+    ] * 2
+    (due,) = store.deliveries_due()
+    assert (due.delivery_id, due.purpose) == (note, Purpose.WITHDRAWAL)
+    assert [f.sop_uid for f in store.to_send(due)] == [NOTE.sop_uid]
+    store.take(due, NOTE.path, "0000")
+    assert store.delivered(due)
+    assert store.revision(key).state is State.DONE
+    assert store.times_withdrawn(key.case) == 1
+    assert store.kept_results("1.7").files == {}
+    (revision,) = store.status()["cases"][0]["revisions"]
+    assert [w["because"] for w in revision["withdrawn"]] == ["motion"]
+    assert [e.subject for e in store.ledger(key.case) if e.kind == "withdrawn"] == [slice_.sop_uid]
+
+
+def test_a_study_without_result_explains_itself_once(store: Store) -> None:
+    key = results(store, "A")
+    (due,) = store.deliveries_due()
+    store.give_up(due, "refused")
+    for attempt in (2, 3):
+        store.retry(key, "again")
+        store.start(key)
+        store.explain(key, Event.GAVE_UP, "no slice", NOTE, ["A"])
+        assert store.revision(key).attempt == attempt
+    (due,) = store.deliveries_due()
+    assert due.purpose is Purpose.REASON
+    store.take(due, NOTE.path, "0000")
+    assert store.delivered(due)
+    assert store.revision(key).state is State.FAILED
+
+
+def test_what_supersedes_knows_the_results_that_were_sent_before_it(store: Store) -> None:
+    first = results(store, "A")
+    assert store.sent_before(first, 1) == {}
+    (due,) = store.deliveries_due()
+    never_sent = results(store, "A", number=2)
+    assert store.sent_before(never_sent, 1) == {}
+    slice_, pm = store.to_send(due)
+    store.take(due, slice_.path, "0000")
+    store.substitute(due, pm, LESSER, "sent as 16-bit Parametric Map: no")
+    third = results(store, "A", number=3)
+    assert store.sent_before(third, 1) == {"MR_HGG_0001": slice_.path, "PM_HGG": pm.path}

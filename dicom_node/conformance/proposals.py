@@ -8,8 +8,10 @@ from typing import Literal, get_args
 
 from pydicom.uid import (
     UID,
+    BasicTextSRStorage,
     ComprehensiveSRStorage,
     EnhancedMRImageStorage,
+    EnhancedSRStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     KeyObjectSelectionDocumentStorage,
@@ -65,6 +67,11 @@ def made() -> Mapping[str, UID]:
     return {kind: _CLASS_OF[kind] for kind in get_args(Kind)}
 
 
+def sent() -> Sequence[UID]:
+    """SOP classes that go to destinations: of results, of their lesser forms, and of notes about them."""
+    return (*made().values(), EnhancedSRStorage, BasicTextSRStorage, KeyObjectSelectionDocumentStorage)
+
+
 def proposals() -> Sequence[Proposal]:
     """All presentation contexts that the node may propose."""
     return tuple(_proposals())
@@ -72,8 +79,9 @@ def proposals() -> Sequence[Proposal]:
 
 def _proposals() -> Iterator[Proposal]:
     yield Proposal("Verify a destination", UID(Verification), _EVERY)
-    for sop_class in made().values():
-        yield Proposal("Send results", sop_class, (ExplicitVRLittleEndian,))
+    for sop_class in sent():
+        for syntax in _LITTLE:
+            yield Proposal("Send results", sop_class, (syntax,))
     yield Proposal("Ask for storage commitment", PUSH_MODEL, _LITTLE)
     yield Proposal("Query what a destination keeps", UID(StudyRootQueryRetrieveInformationModelFind), _EVERY)
     yield Proposal("Ask the archive for counts", UID(StudyRootQueryRetrieveInformationModelFind), _EVERY)

@@ -16,7 +16,7 @@ from dicom_node import dispatch
 from dicom_node.archive.dimse import DimsePacs
 from dicom_node.arrival import IMPLEMENTATION_CLASS_UID
 from dicom_node.config import DicomDestination, NodeRules, PacsRules, PeerRules
-from dicom_node.conformance.proposals import Proposal, made, proposals
+from dicom_node.conformance.proposals import Proposal, made, proposals, sent
 from dicom_node.errors import NodeError
 from dicom_node.safekeeping import Safekeeper
 from dicom_node.store import Sendable
@@ -165,10 +165,10 @@ def test_each_activity_proposes_just_the_contexts_of_the_statement(tmp_path):
     node = NodeRules(port=free_port(), acse_timeout_s=5.0, dimse_timeout_s=5.0, network_timeout_s=5.0)
     there = DicomDestination(name="PEER", ae_title="PEER", host="127.0.0.1", port=peer.port)
     files = []
-    for kind, uid in made().items():
-        d = mr_slice(len(files) + 1, SOPClassUID=uid)
-        (tmp_path / f"{kind}.dcm").write_bytes(as_file(d))
-        files.append(Sendable(f"{kind}.dcm", kind, kind, d.SOPInstanceUID, uid, ""))
+    for number, uid in enumerate(sent()):
+        d = mr_slice(number + 1, SOPClassUID=uid)
+        (tmp_path / f"{number}.dcm").write_bytes(as_file(d))
+        files.append(Sendable(f"{number}.dcm", "", str(number), d.SOPInstanceUID, uid, ""))
     pacs = [
         DimsePacs(
             PacsRules(ae_title="PEER", host="127.0.0.1", port=peer.port, retrieve=how, timeout_s=5.0),
@@ -177,6 +177,7 @@ def test_each_activity_proposes_just_the_contexts_of_the_statement(tmp_path):
         )
         for how in ("move", "get")
     ]
+    (tmp_path / "node").mkdir()
     intake = open_intake(tmp_path / "node")
     keeper = Safekeeper(
         node, [PeerRules(ae_title="PEER", host="127.0.0.1", port=peer.port)], intake.spool, intake.store

@@ -45,10 +45,14 @@ async function show(scene) {
   const uid = uidOf(scene.series);
   if (!uid) return { name: scene.name, problem: 'the viewer has no display set of this series' };
   const viewportId = await page.evaluate(async (displaySet) => {
-    const { viewportGridService } = window.services;
+    const { viewportGridService, displaySetService } = window.services;
     const id = viewportGridService.getActiveViewportId();
+    // A viewport stays a volume once a scene made it one; maps choose for themselves.
+    const choosesItself = ['PMAP', 'SR'].includes(displaySetService.getDisplaySetByUID(displaySet).Modality);
     await viewportGridService.setDisplaySetsForViewport({
-      viewportId: id, displaySetInstanceUIDs: [displaySet],
+      viewportId: id,
+      displaySetInstanceUIDs: [displaySet],
+      ...(choosesItself ? {} : { viewportOptions: { viewportType: 'stack', viewportId: id } }),
     });
     return id;
   }, uid);
@@ -100,7 +104,7 @@ async function show(scene) {
   const state = await page.evaluate((id) => {
     const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(id);
     const canvas = document.querySelector(`[data-viewport-uid="${id}"] canvas`) ?? viewport?.canvas;
-    const { x, y, width, height } = canvas.getBoundingClientRect();
+    const { x, y, width, height } = (canvas ?? document.body).getBoundingClientRect();
     const voxels = {};
     for (const segmentation of window.services.segmentationService.getSegmentations()) {
       const { imageIds } = segmentation.representationData.Labelmap;
@@ -117,7 +121,7 @@ async function show(scene) {
     }
     return {
       viewport: { x, y, width, height }, type: viewport?.type, voxels,
-      focus: viewport?.getCamera().focalPoint,
+      focus: viewport?.getCamera?.().focalPoint,
     };
   }, viewportId);
   const file = `${job.folder}/${scene.name}.png`;
@@ -125,9 +129,20 @@ async function show(scene) {
   return { name: scene.name, file, problem, ...state };
 }
 
+// A document: opened as a reader would, by its entry in the list.
+async function open(scene) {
+  const { description } = displaySets.find((d) => d.series === scene.series);
+  await page.getByText(description, { exact: true }).first().dblclick();
+  await page.waitForTimeout(2 * job.settle_ms);
+  const file = `${job.folder}/${scene.name}.png`;
+  await page.screenshot({ path: file });
+  const wrong = await page.getByText('Something went wrong').count();
+  return { name: scene.name, file, problem: wrong ? 'the viewer says that something went wrong' : null };
+}
+
 const scenes = [];
 for (const scene of job.scenes) {
-  scenes.push(await show(scene).catch((problem) => ({ name: scene.name, problem: String(problem.message ?? problem) })));
+  scenes.push(await (scene.open ? open : show)(scene).catch((problem) => ({ name: scene.name, problem: String(problem.message ?? problem) })));
 }
 await page.screenshot({ path: `${job.folder}/last.png` });
 process.stdout.write(JSON.stringify({ displaySets, scenes, errors: [...new Set(errors)].slice(0, 20) }));

@@ -145,9 +145,12 @@ def show(site: Site, paths: Mapping[str, Path], series: int, folder: Path) -> di
     """Every scene, in one browser. A further kind of object is one more line here."""
     _PICTURES.mkdir(exist_ok=True)
     anatomy, derived = f"MR_anatomy_T1_{_PLANE + 1:04d}", f"MR_HGG_{_PLANE + 1:04d}"
+    colour = f"SC_fused_HGG_{_PLANE + 1:04d}"
     scenes = [
         {"name": "anatomy", "series": of(paths, anatomy), "instance": of(paths, anatomy, "SOPInstanceUID")},
         {"name": "derived", "series": of(paths, derived), "instance": of(paths, derived, "SOPInstanceUID")},
+        {"name": "colour", "series": of(paths, colour), "instance": of(paths, colour, "SOPInstanceUID")},
+        {"name": "summary", "series": of(paths, "SC_summary")},
         {
             "name": "derived_with_segments",
             "series": of(paths, derived),
@@ -155,6 +158,7 @@ def show(site: Site, paths: Mapping[str, Path], series: int, folder: Path) -> di
             "instance": of(paths, derived, "SOPInstanceUID"),
         },
         {"name": "map", "series": of(paths, "PM_HGG"), "instance": of(paths, anatomy, "SOPInstanceUID")},
+        {"name": "report", "series": of(paths, "SR_measurements"), "open": True},
     ]
     study = of(paths, derived, "StudyInstanceUID")
     job = {
@@ -175,6 +179,7 @@ def show(site: Site, paths: Mapping[str, Path], series: int, folder: Path) -> di
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    (_PICTURES / "said.json").write_text(done.stdout)
     return dict(json.loads(done.stdout))
 
 
@@ -226,6 +231,25 @@ def test_no_voxel_of_a_segment_is_lost_on_the_way_into_the_viewer(shown):
         for label, mask in masks.items()
     }
     assert shown.scenes["derived_with_segments"]["voxels"] == wanted
+
+
+def test_the_colour_series_shows_the_lesion_in_the_patients_left_front_in_its_own_colours(shown):
+    """Yellow of the colour bar's end, above and to the right of the middle of the purple head."""
+    picture = shown.picture("colour")
+    red, green, blue = np.moveaxis(picture[:, : int(0.57 * picture.shape[1])], -1, 0)
+    head = np.argwhere((red - green > 0.15) & (blue > 0.3))
+    lesion = np.argwhere((red > 0.75) & (green > 0.75) & (blue > 0.4) & (blue < 0.72))
+    assert len(head) > 20 * len(lesion) > 20 * 1000
+    middle, found = head.mean(axis=0), lesion.mean(axis=0)
+    assert found[0] < middle[0] - 50 and found[1] > middle[1] + 50
+    assert np.ptp(lesion, axis=0).max() < 120
+
+
+def test_the_summary_page_is_shown_and_the_report_is_listed(shown):
+    """OHIF lists the report and opens nothing for it: see deploy/docs/VIEWERS.md."""
+    assert shown.picture("summary").std() > 0.02
+    assert shown.display_sets[of(shown.paths, "SR_measurements")]["modality"] == "SR"
+    assert not shown.scenes["report"]["problem"]
 
 
 def test_a_parametric_map_lies_over_the_anatomy(shown):

@@ -108,10 +108,10 @@ predecessor_s = {predecessor_s}
 
     def end(self) -> None:
         """kill -9 of whatever is left. What a drain is worth is shown by the tests that ask for one."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return
         first = psutil.Process(self._process.pid)
-        family = [first, *first.children(recursive=True)] if self._process.poll() is None else []
+        family = [first, *first.children(recursive=True)]
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

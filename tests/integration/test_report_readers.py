@@ -86,8 +86,9 @@ def test_dcmqi_reads_the_values_that_its_own_readers_of_map_and_segment_give(wri
     groups = {g["TrackingIdentifier"]: g for g in report["Measurements"]}
     assert set(groups) == {"MRSI-SR HGG", "MRSI-SR TCN", "MRSI-SR 2HG", "MRSI-SR not measured"}
     values, to_patient = read_image("paramap2itkimage", written["PM_HGG"], tmp_path / "pm")
-    for number, name in ((1, "MRSI-SR HGG"), (2, "MRSI-SR TCN")):
-        group = groups[name]
+    number_of = {str(s.TrackingID): int(s.SegmentNumber) for s in seg.SegmentSequence}
+    for name in ("MRSI-SR HGG", "MRSI-SR TCN"):
+        group, number = groups[name], number_of[name]
         assert group["ReferencedSegment"] == number
         assert group["segmentationSOPInstanceUID"] == seg.SOPInstanceUID
         mask, lies = read_image("segimage2itkimage", written["SEG_lesion"], tmp_path / name, number)

@@ -114,7 +114,7 @@ def test_every_object_is_free_of_errors_for_the_validator(study):
 
 
 def test_a_studys_objects_and_sources_are_consistent_for_the_validator(study, tmp_path):
-    """Patient, study, series and equipment agree across instances, and no reference leads nowhere."""
+    """Patient, study and equipment agree across instances, and no reference leads nowhere."""
     sources = [study.source.anatomy_headers["T1"], *study.source.map_headers.values()]
     came_in = [p for n, headers in enumerate(sources) for p in written(headers, tmp_path / str(n))]
     program = _DCIODVFY.with_name("dcentvfy")
@@ -123,7 +123,9 @@ def test_a_studys_objects_and_sources_are_consistent_for_the_validator(study, tm
         done = subprocess.run([program, *paths, *came_in], capture_output=True, timeout=60, check=False)
         return done.stdout + done.stderr
 
-    assert said([*study.paths.values()]) == b""
+    about = said([*study.paths.values()]).splitlines()
+    explained = b"Different information entities for attribute - Element=<AccessionNumber>"  # VIEWERS.md
+    assert [line for line in about if explained not in line] == []
     other = pydicom.dcmread(study.paths["SEG_lesion"])
     other.PatientName = "Somebody^Else"
     other.save_as(tmp_path / "other.dcm")

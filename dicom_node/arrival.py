@@ -167,7 +167,11 @@ class SpoolingDIMSE(DIMSEServiceProvider):
         if answer is None or 0 < self.maximum_pdu_size < len(answer) + 6:
             super().send_msg(primitive, context_id)
             return
-        self.dul.send_pdu(_p_data(context_id, b"\x03" + answer))
+        size = len(answer) + 2
+        pdu = struct.pack(">BxIIBB", 0x04, size + 4, size, context_id, 0x03) + answer  # PS3.8 9.3.5, E.2
+        upper_layer: Any = self.dul  # reactor.py's
+        if not upper_layer.send_at_once(pdu):
+            self.dul.send_pdu(_p_data(context_id, b"\x03" + answer))
 
     def done_with(self, arrival: Arrival) -> None:
         """To be called for each request served: nothing is left of what was not kept."""

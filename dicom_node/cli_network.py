@@ -102,17 +102,16 @@ def rehearse(
 
 def _print_rehearsal(found: Rehearsal) -> None:
     came = f", fetched by {found.fetched_by}" if found.fetched_by else ""
-    out.print(f"study {found.study_uid} of patient {found.patient_id}{came}, {found.seconds} s", markup=False)
+    out.print(f"study {found.study_uid} of patient {found.patient_id}{came}, {found.seconds} s")
     for w in found.went:
-        out.print(
-            f"{w.kind:4} {w.objects:4} {w.form}: {w.became}{f': {w.words}' * bool(w.words)}", markup=False
-        )
+        because = f": {w.words}" if w.words else ""
+        out.print(f"{w.kind:4} {w.objects:4} {w.form}: {w.became}{because}")
     for name, words in found.otherwise.items():
-        out.print(f"     {name} {words}", markup=False)
+        out.print(f"     {name} {words}")
     for c in found.changes:
         mark = "!" if c["grave"] else " "
         said = f"{c['kind']:4} {c['objects']:4} {c['attribute']} {c['what']} ({c['about']})"
-        out.print(f"{mark} {said}", markup=False)
+        out.print(f"{mark} {said}")
 
 
 def _dicom(settings: Settings, name: str) -> DicomDestination:

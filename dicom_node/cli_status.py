@@ -62,11 +62,10 @@ def _print_case(case: dict[str, Any]) -> None:
             what = "" if d["purpose"] == "results" else f" of a note ({d['purpose']})"
             out.print(
                 f"    delivery{what} {d['delivery']}: {d['state']}, {d['taken']} taken{proven}{because}",
-                markup=False,
             )
             for words, count in Counter(o["because"] for o in d["otherwise"]).items():
                 named = next(o["name"] for o in d["otherwise"] if o["because"] == words)
-                out.print(f"      {named if count == 1 else f'{count} objects'} {words}", markup=False)
+                out.print(f"      {named if count == 1 else f'{count} objects'} {words}")
 
 
 def destinations(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -86,9 +85,9 @@ def destinations(config_file: ConfigFile = None, as_json: AsJson = False) -> Non
         if d["wait_for_release"]:
             out.print("  results wait for their release")
         if d["state"] != "CLOSED":
-            out.print(f"  {d['state']} since {_clock(d['since'])}: {d['reason']}", markup=False)
+            out.print(f"  {d['state']} since {_clock(d['since'])}: {d['reason']}")
         for r in d["refuses"]:
-            out.print(f"  refuses {r['form']} since {_clock(r['since'])}: {r['because']}", markup=False)
+            out.print(f"  refuses {r['form']} since {_clock(r['since'])}: {r['because']}")
 
 
 def _configured(d: Destination) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def _known(d: dict[str, Any] | None) -> dict[str, Any]:
 
 def _print_destination(d: dict[str, Any]) -> None:
     for r in d["refuses"]:
-        out.print(f"destination {d['destination']} refuses {r['form']}: {r['because']}", markup=False)
+        out.print(f"destination {d['destination']} refuses {r['form']}: {r['because']}")
     if d["state"] == "CLOSED":
         return
     said = "held" if d["state"] == "HELD" else f"failed {d['failures']} times in a row, only probes go there"

@@ -79,6 +79,7 @@ NOT_ASSESSED = _own("NOTASSESSED", "Not assessed")
 
 MRI = Code("25056-3", "LN", "MRI unspecified body region")
 ENGLISH = Code("en", "RFC5646", "English")
+OF_INTEREST = _dcm("113000", "Of Interest")
 COMMENT = _dcm("121106", "Comment")
 VOLUME = _sct("118565006", "Volume")
 HALF_WIDTH = _own("HALFWIDTH", "Half-width that holds the truth in 90 % of voxels")

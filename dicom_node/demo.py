@@ -296,7 +296,7 @@ class LoopbackOrthanc:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Raises PermanentError if it does not answer within 30 s."""
+        """Raises PermanentError if it does not answer within a minute."""
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = {
             "Name": "loopback",
@@ -356,7 +356,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], limit_s: float = 30.0) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], limit_s: float = 60.0) -> None:
     """Raises PermanentError if nothing listens after ``limit_s``, or the process ends before."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

@@ -62,7 +62,7 @@ class _Destination(_Table):
     proving: ProvingRules = ProvingRules()
 
 
-Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO"]
 
 
 class DicomDestination(_Destination):

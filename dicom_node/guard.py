@@ -6,7 +6,9 @@ A connection waits in the lobby until its association request is whole; only the
 from __future__ import annotations
 
 import gc
+import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -142,6 +144,7 @@ class GuardedSocket(AssociationSocket):
         self._first = memoryview(first)
         self._in_body = False
         self._deadline = 0.0
+        self._sending = threading.Lock()
         client_socket.settimeout(limits.pdu_s)  # for sending: a peer that never reads blocks nobody
 
     @property
@@ -171,6 +174,25 @@ class GuardedSocket(AssociationSocket):
             self._judge(pdu_type, length)
             self._in_body = pdu_type in _PDU_TYPES
         return header
+
+    def send_at_once(self, pdu: bytes) -> bool:
+        """Send a short PDU without waiting, from any thread; False if that cannot be: nothing was sent."""
+        with self._sending:  # not to a socket that is closed meanwhile: its number may be another's
+            if self.socket is None or isinstance(self.socket, ssl.SSLSocket):  # no two threads share that
+                return False
+            try:
+                sent = os.write(self.socket.fileno(), pdu)
+            except OSError:  # the peer does not read, or is gone
+                return False
+        if sent < len(pdu):
+            self.event_queue.put("Evt17")  # transport connection closed
+            self._association.dul.wake()
+        return True
+
+    def close(self) -> None:
+        """As pynetdicom's."""
+        with self._sending:
+            super().close()
 
     def _judge(self, pdu_type: int, length: int) -> None:
         if pdu_type != _P_DATA:

@@ -200,7 +200,7 @@ class Listener:
         _LOG.info("listener.stopped")
 
 
-def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
+def on_c_store(event: evt.Event, intake: Intake) -> Dataset | int:
     """Success means: on disk and in the store, even if the power goes now."""
     association = cast(GuardedAssociation, event.assoc)
     caller = association.requestor.ae_title
@@ -213,7 +213,7 @@ def on_c_store(event: evt.Event, intake: Intake) -> Dataset:
         return _status(NOT_AUTHORIZED, "this AE title may not store here")
     try:
         intake.accept(incoming(event, arrival), source=caller)
-        return _status(SUCCESS)
+        return SUCCESS
     except TemporaryError as problem:
         status, words, reason = OUT_OF_RESOURCES, "out of resources: send again later", str(problem)
     except Mismatch as problem:
@@ -256,11 +256,10 @@ def incoming(event: evt.Event, arrival: Arrival) -> Incoming:
     return Incoming(arrival.file, sop_class, sop_instance)
 
 
-def _status(status: int, words: str = "") -> Dataset:
+def _status(status: int, words: str) -> Dataset:
     answer = Dataset()
     answer.Status = status
-    if words:
-        answer.ErrorComment = words
+    answer.ErrorComment = words
     return answer
 
 

@@ -11,11 +11,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
@@ -88,11 +89,25 @@ class _Data:
         return primitive
 
 
+class _Machine(StateMachine):
+    """pynetdicom's state machine; DT-2 (PS3.8 9.2), the bulk of its work, without the ceremony."""
+
+    def do_action(self, event: str) -> None:
+        if event == "Evt10" and self.current_state == "Sta6":
+            data = cast(P_DATA, self.dul._recv_pdu.get(False).to_primitive())
+            self.dul.assoc.dimse.receive_primitive(data)
+        else:
+            super().do_action(event)
+
+
 class WakefulDUL(DULServiceProvider):
     """The upper layer's thread; sleeps until the peer sends, we want to send, or a timer is due."""
 
     def __init__(self, association: Association, ring: Callable[[], None]) -> None:
         super().__init__(association)
+        self.state_machine = _Machine(self)
+        simple: Any = queue.SimpleQueue  # used for each PDU: as cheap as queues get
+        self.event_queue, self._recv_pdu = simple(), simple()
         self.to_user_queue = _Bell(ring, lambda: None)
         self._idle_timer = _SteadyTimer(60)
         self.artim_timer = _SteadyTimer(30)
@@ -116,6 +131,13 @@ class WakefulDUL(DULServiceProvider):
     def send_pdu(self, primitive: Any) -> None:
         super().send_pdu(primitive)
         self.wake()
+
+    def send_at_once(self, pdu: bytes) -> bool:
+        """Send from this thread, whichever it is; False if it is not the moment, and nothing was sent."""
+        if self.state_machine.current_state != "Sta6" or not self.to_provider_queue.empty():
+            return False
+        send = getattr(self.socket, "send_at_once", None)
+        return send is not None and send(pdu)
 
     def kill_dul(self) -> None:
         super().kill_dul()

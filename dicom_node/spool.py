@@ -38,6 +38,7 @@ class Arriving:
     def __init__(self, path: Path, require_space: Callable[[], None]) -> None:
         self.path = path
         self.size = 0
+        self.moved = False  # it lies under its name
         self._require_space = require_space
         self._hash = hashlib.sha256()
         # 0600: what patients' data is written with, whatever the umask
@@ -78,7 +79,8 @@ class Arriving:
         """Discard it, unless it was kept. Closing twice is fine."""
         if not self._file.closed:
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        if not self.moved:
+            self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Arriving:
         return self
@@ -188,6 +190,7 @@ class Spool:
             if not target.exists():
                 arriving.flush_to_disk()
                 arriving.path.rename(target)
+                arriving.moved = True
             fsync_folder(target.parent)  # the name too: also of a file that another process just renamed
         except OSError as e:
             raise _as_node_error(e, self.root) from e

@@ -44,8 +44,9 @@ _WORKFLOW_VERSION = "1"
 
 _RECONCILE_S = 1.0
 
-# A case that kills its worker this often (out of memory, say) is given up instead of tried for ever.
-_MAX_RECOVERIES = 3
+# A case that kills its worker this often (out of memory, say) is given up instead of tried for ever. Deaths
+# are counted to all that was under way beside it, and a bad day kills workers by chance: 3 were too few.
+_MAX_RECOVERIES = 10
 
 _STRANDED = (
     f"given up: its worker died {_MAX_RECOVERIES} times at it, or disk or database refused for too long; "

@@ -158,7 +158,7 @@ predecessor_s = {predecessor_s}
         assert self._process is not None
         wait_for_port(self.port, self._process, _START_S)
 
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 120) -> dict[str, Any]:
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], limit_s: float = 240) -> dict[str, Any]:
         """Wait until ``condition`` holds in the store; returns the very status it held for.
 
         A second look would come later, when a quick retry may already have moved the delivery on.
@@ -173,7 +173,7 @@ predecessor_s = {predecessor_s}
         log = (self.folder / "node.log").read_text()[-4000:]
         raise AssertionError(f"not reached in {limit_s} s: {json.dumps(self.status(), indent=1)}\n{log}")
 
-    def wait_for_state(self, *states: str, cases: int = 1, limit_s: float = 120) -> dict[str, Any]:
+    def wait_for_state(self, *states: str, cases: int = 1, limit_s: float = 240) -> dict[str, Any]:
         """Wait until every case's newest revision is in one of ``states``; returns the status.
 
         ``cases``: how many there will be, at least; a first one may be done before the last one is seen.

@@ -71,7 +71,10 @@ class Office:
         return [m.sop_uid for m in made]
 
     def real_results(self) -> dict[str, str]:
-        """The real objects of a phantom, HGG with its MR series, on their way; SOP UIDs by name."""
+        """The real objects of a phantom, HGG with its MR series, on their way; SOP UIDs by name.
+
+        All are on the maps' grid: no pictures.
+        """
         self.receive(1)
         (key,) = (r.key for r in self.store.revisions_in(State.RECEIVING))
         self.store.complete(key, "test")
@@ -94,7 +97,8 @@ class Office:
         folder = self.spool.result_folder(key.case, key.revision, attempt) / "dicom"
         folder.mkdir()
         made = []
-        objects = encode_study(phantom.super_resolved(source), source, OutputRules(mr_maps=("HGG",)))
+        rules = OutputRules(mr_maps=("HGG",), fused_maps=(), summary=False)
+        objects = encode_study(phantom.super_resolved(source), source, rules)
         for n, o in enumerate(o for o in objects if "anatomy" not in o.name):
             path = folder / f"{n:04d}-{o.name}.dcm"
             o.dataset.save_as(path, enforce_file_format=True)

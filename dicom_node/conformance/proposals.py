@@ -47,6 +47,7 @@ _CLASS_OF: Mapping[str, UID] = {
     "SC": SecondaryCaptureImageStorage,
     "SR": ComprehensiveSRStorage,
     "REG": SpatialRegistrationStorage,
+    "KO": KeyObjectSelectionDocumentStorage,
 }
 
 

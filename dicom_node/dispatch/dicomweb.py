@@ -30,6 +30,7 @@ _MOST_OBJECTS = 100
 _MOST_BYTES = 64 * 1024**2
 
 _LONGEST_ANSWER = 64 * 1024**2
+_LARGEST_INSTANCE = 1024**3
 
 _PAGE = 1000
 
@@ -186,12 +187,24 @@ class _Server:
         path = f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
         accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
         try:
-            answer = self._pool.request("GET", self._url + path, headers={**self._headers, **accept})
+            answer = self._pool.request(
+                "GET",
+                self._url + path,
+                headers={**self._headers, **accept},
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                content = answer.read(_LARGEST_INSTANCE + 1)
+            finally:
+                answer.release_conn()
         except HTTPError as e:
             raise PeerUnreachable(f"{self._name} cannot be reached over HTTP: {type(e).__name__}") from e
         if answer.status != 200:
             self._refuse(answer.status, "WADO-RS")
-        return answer.data, str(answer.headers.get("Content-Type", ""))
+        if len(content) > _LARGEST_INSTANCE:
+            raise Refused(f"{self._name} answered WADO-RS with more than 1 GiB")
+        return content, str(answer.headers.get("Content-Type", ""))
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, bytes]:
         try:

@@ -13,6 +13,7 @@ from .check import check, checked
 from .derived_mr import derived_mr_series
 from .encoded import EncodedObject, Kind
 from .fused import fused_series
+from .key_objects import key_objects
 from .parametric_map import parametric_map_of, uncertainty_maps
 from .planes import ParentSeries
 from .production import MapToEncode, Production
@@ -31,14 +32,14 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
     + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 101… colour in the order of
     ``rules.fused_maps``, + 201… Parametric Maps in a fixed order of all maps, + 301 and + 302
     Segmentations, + 351 Spatial Registration, + 401 measurements, + 501 the summary, + 601… maps of
-    uncertainty. UIDs follow from inputs, model and settings.
+    uncertainty, + 801 key objects. UIDs follow from inputs, model and settings.
     Every map and segmentation lies on a parent series of ours: the anatomy; without it the map's own
     derived MR, or the first one made. Raises BadObject if a map has values that are not finite.
     """
     production = Production.of(result, source, rules)
-    anatomy = anatomy_on_grid(result) if rules.anatomy_parent else None
+    anatomy = anatomy_on_grid(result)
     parent: ParentSeries | None = None
-    if anatomy is not None:
+    if anatomy is not None and rules.anatomy_parent:
         parent, instances = anatomy_series(production, anatomy)
         yield from instances
 
@@ -67,6 +68,8 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
         yield found
     if rules.measurements:
         yield measurement_report(production, default)
+    if rules.key_objects and (chosen := key_objects(production)):
+        yield chosen
 
 
 def _as_derived_mr(production: Production, at_least_one: bool) -> list[tuple[int, MapToEncode]]:

@@ -14,7 +14,7 @@ from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
-from .check_documents import check_registration, check_report
+from .check_documents import check_registration, check_report, check_selection
 from .check_modules import check_identity, check_modules, check_references, source_uids
 from .check_pictures import check_capture
 from .defect import Defect, demand
@@ -64,7 +64,7 @@ _MUST_BE_THERE = (
 _SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName")
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 # Kinds that are no images.
-_DOCUMENTS = ("SR", "REG")
+_DOCUMENTS = ("SR", "REG", "KO")
 
 
 @dataclass
@@ -132,6 +132,8 @@ class _Gate:
                 self._registered |= check_registration(
                     d, () if self._result is None else self._result.motions
                 )
+            elif obj.kind == "KO":
+                check_selection(d, self._seen)
             else:
                 check_report(d, self._seen, self._values, self._masks())
             check_modules(obj)
@@ -146,7 +148,7 @@ class _Gate:
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
         wanted = _MUST_HAVE_VALUE if obj.kind in _DOCUMENTS else _MUST_HAVE_VALUE + _IMAGES_MUST_HAVE_VALUE
-        if obj.kind not in ("SR", "SC") or "ImagePositionPatient" in d:
+        if obj.kind not in ("SR", "KO", "SC") or "ImagePositionPatient" in d:
             wanted = (*wanted, "FrameOfReferenceUID")
         for keyword in wanted:
             demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")

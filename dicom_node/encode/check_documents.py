@@ -43,6 +43,20 @@ def check_report(
     demand(d.ContentTemplateSequence[0].TemplateIdentifier == "1500", "not a report by TID 1500")
     groups = [i for i in _below(d) if i.ValueType == "CONTAINER" and _concept(i) == _GROUP]
     demand(bool(groups), "no measurement group: a report must say what was found, or that nothing was")
+    _check_references(d, sent)
+    if masks:
+        for group in groups:
+            _check_group(group, values, masks)
+
+
+def check_selection(d: Dataset, sent: Collection[str]) -> None:
+    """Raises Defect unless ``d`` is a Key Object Selection of objects ``sent`` before it."""
+    demand(d.Modality == "KO", f"Modality is {d.Modality}, not KO")
+    demand(any(i.ValueType == "IMAGE" for i in _below(d)), "selects nothing")
+    _check_references(d, sent)
+
+
+def _check_references(d: Dataset, sent: Collection[str]) -> None:
     evidence = {
         str(r.ReferencedSOPInstanceUID)
         for study in d.get("CurrentRequestedProcedureEvidenceSequence", ())
@@ -55,9 +69,6 @@ def check_report(
             demand(
                 str(r.ReferencedSOPInstanceUID) in evidence, "refers to an instance not among its evidence"
             )
-    if masks:
-        for group in groups:
-            _check_group(group, values, masks)
 
 
 def check_registration(d: Dataset, motions: Sequence[RigidMotion]) -> set[str]:

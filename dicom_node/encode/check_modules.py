@@ -16,7 +16,8 @@ from .encoded import EncodedObject
 from .headers import VERBATIM
 from .predecessors import predecessors_of
 
-# Type 1 attributes of the modules of each IOD (PS3.3 A.4, A.75, A.51), besides those that all share.
+# Type 1 attributes of the modules of each IOD (PS3.3 A.4, A.75, A.51, A.8.1, A.35, A.39.1), besides those
+# that all share.
 _TYPE_1: Mapping[str, tuple[str, ...]] = {
     "MR": (
         "ScanningSequence", "SequenceVariant", "ImageOrientationPatient", "ImagePositionPatient",
@@ -33,6 +34,16 @@ _TYPE_1: Mapping[str, tuple[str, ...]] = {
         "ContentLabel", "DimensionOrganizationSequence", "DimensionIndexSequence",
         "SegmentSequence", "SegmentationType", "LossyImageCompression", "PixelData", "BitsStored", "HighBit",
     ),
+    "SC": ("ConversionType", "PlanarConfiguration", "PixelRepresentation", "HighBit", "PixelData"),
+    "SR": (
+        "CompletionFlag", "VerificationFlag", "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent",
+        "ContentSequence", "CurrentRequestedProcedureEvidenceSequence",
+    ),
+    "KO": (
+        "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent", "ContentSequence",
+        "CurrentRequestedProcedureEvidenceSequence",
+    ),
+    "REG": ("RegistrationSequence", "ContentLabel", "ReferencedSeriesSequence"),
 }  # fmt: skip
 _TYPE_2: Mapping[str, tuple[str, ...]] = {
     "MR": (
@@ -41,6 +52,10 @@ _TYPE_2: Mapping[str, tuple[str, ...]] = {
     ),
     "PM": ("ContentDescription", "ContentCreatorName"),
     "SEG": ("ContentDescription", "ContentCreatorName"),
+    "SC": ("PatientOrientation",),
+    "SR": ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"),
+    "KO": ("ReferencedPerformedProcedureStepSequence",),
+    "REG": ("ContentDescription", "ContentCreatorName"),
 }  # fmt: skip
 # Functional groups that must be there, for all frames or for each (PS3.3 A.75.4, A.51.5).
 _GROUPS: Mapping[str, tuple[str, ...]] = {

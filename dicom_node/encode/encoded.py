@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydicom import Dataset
 
-Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO"]
 
 
 @dataclass(frozen=True, eq=False)

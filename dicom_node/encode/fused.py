@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node import codes
 from sr_core import AnatomicalImage, Grid, Mask, Unit
@@ -15,7 +16,7 @@ from .capture import secondary_capture, set_pixels
 from .encoded import EncodedObject
 from .headers import file_meta, identify, series_uid
 from .overlay import Legend, Overlay, grey, letters
-from .planes import ParentSeries, Planes, planes_of, reference_to
+from .planes import ParentSeries, Planes, Reference, planes_of, reference_to
 from .production import FUSED_SERIES, MapToEncode, Production, display_window
 from .references import Nearby, map_sources, source_item
 
@@ -93,6 +94,18 @@ def fused_series(
         set_pixels(d, picture)
         d.file_meta = file_meta(d)
         yield EncodedObject(d, "SC", f"{role.replace(' ', '_')}_{instance:04d}")
+
+
+def picture_of(production: Production, m: MapToEncode, k: int) -> Reference:
+    """The picture of ``m`` in slice ``k``, which has brain in it."""
+    box, _ = _part(production.result.brain)
+    role = f"SC fused {m.name}"
+    return Reference(
+        SecondaryCaptureImageStorage,
+        production.uid(f"instance {role}", str(k - box[0].start + 1)),
+        series_uid(production, role),
+        production.study_uid,
+    )
 
 
 def unit_words(unit: Unit) -> str:

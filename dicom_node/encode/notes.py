@@ -26,7 +26,7 @@ from dicom_node.uids import result_uid
 from .headers import file_meta
 from .production import long_string, plain
 
-NOTE_SERIES = 801
+NOTE_SERIES = 901
 
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")

@@ -119,7 +119,11 @@ def _encoded(
                 quantity_definition=what.quantity,
             )
         ],
-        voi_lut_transformations=[hd.VOILUTTransformation(window_center=centre, window_width=width)],
+        # LINEAR wants windows of 1 and more, and is off by half a unit (PS3.3 C.11.2.1.2, C.11.2.1.3.2):
+        # much, where values are ratios.
+        voi_lut_transformations=[
+            hd.VOILUTTransformation(window_center=centre, window_width=width, voi_lut_function="LINEAR_EXACT")
+        ],
         content_label=what.content_label,
         content_description=what.explanation,
         content_qualification=production.rules.content_qualification,

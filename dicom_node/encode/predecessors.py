@@ -31,9 +31,13 @@ def superseding(objects: Iterable[EncodedObject], earlier: Earlier) -> Iterator[
 
 
 def refer_to_predecessor(d: Dataset, before: Dataset) -> None:
-    """A document says so in Predecessor Documents (PS3.3 C.17.2), an image in Referenced Image (C.12.4)."""
-    if "ContentSequence" in d:
+    """A document says so in Predecessor Documents (PS3.3 C.17.2), an image in Referenced Image (C.12.4).
+
+    Registrations and key objects have no place for it: what goes with them does.
+    """
+    if d.Modality == "SR":
         d.PredecessorDocumentsSequence = [_hierarchical(before)]
+    if "Rows" not in d:
         return
     item = _instance(before)
     item.PurposeOfReferenceCodeSequence = [codes.item(SUPERSEDED)]

@@ -62,7 +62,7 @@ def measurement_report(production: Production, parent: ParentSeries) -> EncodedO
         groups.append(_unmeasured(production, _segment(segmentation, segments[NOT_MEASURED], parent)))
 
     content = hd.sr.MeasurementReport(
-        observation_context=_observer(production),
+        observation_context=hd.sr.ObservationContext(observer_device_context=device_observer(production)),
         procedure_reported=codes.MRI,
         imaging_measurements=groups,
         title=hd.sr.CodedConcept("126000", "DCM", "Imaging Measurement Report"),
@@ -70,9 +70,9 @@ def measurement_report(production: Production, parent: ParentSeries) -> EncodedO
             hd.sr.CodedConcept.from_code(codes.ENGLISH)
         ),
     )
-    evidence = [_evidence(r) for r in (*([segmentation] if segments else []), *maps, parent.references[0])]
+    referenced = [*([segmentation] if segments else []), *maps, parent.references[0]]
     built = hd.sr.ComprehensiveSR(
-        evidence=evidence,
+        evidence=[evidence(r) for r in referenced],
         content=content[0],
         series_instance_uid="2.25.1",
         series_number=1,
@@ -227,25 +227,24 @@ def _algorithm(production: Production) -> hd.sr.AlgorithmIdentification:
     )
 
 
-def _observer(production: Production) -> hd.sr.ObservationContext:
+def device_observer(production: Production) -> hd.sr.ObserverContext:
+    """Who observed: this node, as a device."""
     rules = production.rules
     who = tuple(long_string(w) for w in (rules.model_name, rules.manufacturer, rules.device_serial))
-    return hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            observer_type=hd.sr.CodedConcept("121007", "DCM", "Device"),
-            observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-                uid=result_uid("device", *who),
-                name=who[0],
-                manufacturer_name=who[1],
-                model_name=who[0],
-                serial_number=who[2],
-            ),
-        )
+    return hd.sr.ObserverContext(
+        observer_type=hd.sr.CodedConcept("121007", "DCM", "Device"),
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=result_uid("device", *who),
+            name=who[0],
+            manufacturer_name=who[1],
+            model_name=who[0],
+            serial_number=who[2],
+        ),
     )
 
 
-def _evidence(r: Reference) -> Dataset:
-    """As much of a referenced instance as highdicom's constructor looks at."""
+def evidence(r: Reference) -> Dataset:
+    """As much of a referenced instance as highdicom's constructors look at."""
     d = Dataset()
     d.SOPClassUID, d.SOPInstanceUID = r.sop_class, r.sop_instance
     d.SeriesInstanceUID, d.StudyInstanceUID = r.series, r.study

@@ -7,32 +7,35 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from dicom_node.errors import Conflict
 from dicom_node.study import CaseKey, Event, State
 
 from . import tables as t
+from .base import Prepared
 from .ledger import Deed, Kind, LedgerStore
 
-# Built once: what is asked for every instance must not be put together, and compiled, for each of them.
-_CASE_OF_STUDY = (
-    select(t.cases)
+# What is asked for every instance.
+_CASE_OF_STUDY = Prepared(
+    select(t.cases.c.case_id, t.cases.c.patient_id, t.cases.c.issuer)
     .join(t.studies, t.studies.c.case_id == t.cases.c.case_id)
     .where(t.studies.c.study_uid == bindparam("study"))
 )
-_INSTANCE = select(t.instances).where(t.instances.c.sop_uid == bindparam("uid"))
-_NEW_INSTANCE = t.instances.insert()
-_LAST_REVISION = (
-    select(t.revisions)
+_i = t.instances.c
+_INSTANCE = Prepared(
+    select(_i.study_uid, _i.series_uid, _i.path, _i.sha256).where(_i.sop_uid == bindparam("uid"))
+)
+_NEW_INSTANCE = Prepared(t.instances.insert())
+_LAST_REVISION = Prepared(
+    select(t.revisions.c.revision, t.revisions.c.state)
     .where(t.revisions.c.case_id == bindparam("case"))
     .order_by(t.revisions.c.revision.desc())
     .limit(1)
     .with_for_update()
 )
-_STILL_RECEIVING = (
+_STILL_RECEIVING = Prepared(
     t.revisions.update()
     .where(t.revisions.c.case_id == bindparam("case"), t.revisions.c.revision == bindparam("number"))
     .values(last_received_at=bindparam("now"))
@@ -105,36 +108,50 @@ class InstanceStore(LedgerStore):
         about them: pixels are decoded outside of any transaction. Raises Conflict for other pixels or
         another patient.
         """
-        with self._write() as tx:
-            return self._record(tx, received, compared)
+        (answer,) = self.record_all([(received, compared)])
+        if isinstance(answer, Outcome):
+            return answer
+        raise answer
 
     def record_all(
         self, asked: Sequence[tuple[Received, Compared | None]]
     ) -> list[Outcome | Conflict | Uncompared]:
         """As ``record``, several in one transaction: one sync for all. What one raises is its answer."""
         answers: list[Outcome | Conflict | Uncompared] = []
-        with self._write() as tx:
+        deeds: list[Deed] = []
+        with self._write_often() as tx:
             for received, compared in asked:
                 try:
-                    with tx.begin_nested():
-                        answers.append(self._record(tx, received, compared))
+                    answers.append(self._record(tx, received, compared, deeds))
                 except (Conflict, Uncompared) as answer:
                     answers.append(answer)
+            for case in dict.fromkeys(deed.case for deed in deeds):
+                self._open_revision(tx, case)
+            if deeds:
+                self._enter(tx, *deeds)
         return answers
 
-    def _record(self, tx: Connection, received: Received, compared: Compared | None) -> Outcome:
+    def _record(
+        self, tx: Connection, received: Received, compared: Compared | None, deeds: list[Deed]
+    ) -> Outcome:
+        """Raises before anything is written: the others in the transaction go on."""
         case = self._case_of(tx, received)
-        known = tx.execute(_INSTANCE, {"uid": received.sop_uid}).one_or_none()
+        known = _INSTANCE.run(tx, {"uid": received.sop_uid}).fetchone()
         if known is None:
-            tx.execute(_NEW_INSTANCE, self._row(received))
-            self._open_revision(tx, case)
-            self._enter(tx, _deed(Kind.RECEIVED, case, received))
+            case = case or self._new_study(tx, received)
+            _NEW_INSTANCE.run(tx, self._row(received))
+            deeds.append(_deed(Kind.RECEIVED, case, received))
             return Outcome.NEW
-        self._refuse_other_place(known, received)
-        if known.sha256 == received.sha256:
+        study_uid, series_uid, path, sha256 = known
+        if case is None or (study_uid, series_uid) != (received.study_uid, received.series_uid):
+            raise Conflict(
+                f"SOP Instance {received.sop_uid} came again in another series or study: "
+                "an instance belongs to one series only"
+            )
+        if sha256 == received.sha256:
             return Outcome.DUPLICATE
-        if compared is None or compared.sha256 != known.sha256:
-            raise Uncompared(known.path, known.sha256)
+        if compared is None or compared.sha256 != sha256:
+            raise Uncompared(path, sha256)
         if not compared.same_pixels:
             raise Conflict(
                 f"SOP Instance {received.sop_uid} came again with other pixels than those kept since "
@@ -145,10 +162,9 @@ class InstanceStore(LedgerStore):
         tx.execute(
             t.instances.update()
             .where(t.instances.c.sop_uid == received.sop_uid)
-            .values(**self._row(received))
+            .values({c: v for c, v in self._row(received).items() if c in t.instances.c})
         )
-        self._open_revision(tx, case)
-        self._enter(tx, _deed(Kind.CORRECTED, case, received))
+        deeds.append(_deed(Kind.CORRECTED, case, received))
         return Outcome.CORRECTED
 
     def quarantine(
@@ -196,26 +212,30 @@ class InstanceStore(LedgerStore):
             return int(tx.execute(select(func.count()).select_from(t.instances)).scalar_one())
 
     def _row(self, received: Received) -> dict[str, object]:
-        row = {c.name: getattr(received, c.name) for c in t.instances.c if c.name != "received_at"}
-        return {**row, "received_at": self.clock()}
+        return {**vars(received), "received_at": self.clock()}
 
-    def _case_of(self, tx: Connection, received: Received) -> str:
-        row = tx.execute(_CASE_OF_STUDY, {"study": received.study_uid}).one_or_none()
+    @staticmethod
+    def _case_of(tx: Connection, received: Received) -> str | None:
+        row = _CASE_OF_STUDY.run(tx, {"study": received.study_uid}).fetchone()
         if row is None:
-            case = self._new_case(tx, received.patient_id, received.issuer)
-            tx.execute(
-                t.studies.insert().values(
-                    study_uid=received.study_uid, case_id=case, study_date=received.study_date
-                )
-            )
-            return case
-        issuers = {row.issuer, received.issuer} - {""}  # many hosts drop the issuer from what they derive
-        if row.patient_id != received.patient_id or len(issuers) > 1:
+            return None
+        case, patient_id, issuer = row
+        issuers = {issuer, received.issuer} - {""}  # many hosts drop the issuer from what they derive
+        if patient_id != received.patient_id or len(issuers) > 1:
             raise Conflict(
                 f"study {received.study_uid} is already known under another Patient ID or issuer: "
                 "two patients in one study are never mixed"
             )
-        return str(row.case_id)
+        return str(case)
+
+    def _new_study(self, tx: Connection, received: Received) -> str:
+        case = self._new_case(tx, received.patient_id, received.issuer)
+        tx.execute(
+            t.studies.insert().values(
+                study_uid=received.study_uid, case_id=case, study_date=received.study_date
+            )
+        )
+        return case
 
     def _new_case(self, tx: Connection, patient_id: str, issuer: str) -> str:
         case = str(uuid.uuid4())
@@ -226,26 +246,17 @@ class InstanceStore(LedgerStore):
         )
         return case
 
-    @staticmethod
-    def _refuse_other_place(known: Row[Any], received: Received) -> None:
-        if (known.study_uid, known.series_uid) != (received.study_uid, received.series_uid):
-            raise Conflict(
-                f"SOP Instance {received.sop_uid} came again in another series or study: "
-                "an instance belongs to one series only"
-            )
-
     def _open_revision(self, tx: Connection, case: str) -> CaseKey:
         """The revision that is still receiving; a late instance opens the next one.
 
         While a person holds or ignores the study, what comes joins the revision that they spoke of.
         """
-        last = tx.execute(_LAST_REVISION, {"case": case}).one_or_none()
+        last, state = _LAST_REVISION.run(tx, {"case": case}).fetchone() or (0, "")
         now = self.clock()
-        if last is not None and self._takes_more(tx, CaseKey(case, last.revision), State(last.state)):
-            key = CaseKey(case, last.revision)
-            tx.execute(_STILL_RECEIVING, {"case": case, "number": key.revision, "now": now})
-            return key
-        key = CaseKey(case, 1 if last is None else last.revision + 1)
+        if last and self._takes_more(tx, CaseKey(case, last), State(state)):
+            _STILL_RECEIVING.run(tx, {"case": case, "number": last, "now": now})
+            return CaseKey(case, last)
+        key = CaseKey(case, last + 1)
         tx.execute(
             t.revisions.insert().values(
                 case_id=case,
@@ -258,18 +269,16 @@ class InstanceStore(LedgerStore):
                 input_digest="",
             )
         )
-        self._note(tx, key, "opened", "", State.RECEIVING, "" if last is None else "late instances")
-        if last is not None and last.state == State.QUEUED:
+        self._note(tx, key, "opened", "", State.RECEIVING, "late instances" if last else "")
+        if state == State.QUEUED:
             # Not yet started: the newer revision takes its place instead of running both.
             # A watch folder that waits for it follows.
             tx.execute(
                 t.folders.update()
-                .where(t.folders.c.case_id == case, t.folders.c.revision == last.revision)
+                .where(t.folders.c.case_id == case, t.folders.c.revision == last)
                 .values(revision=key.revision)
             )
-            self._advance(
-                tx, CaseKey(case, last.revision), Event.SUPERSEDED, f"revision {key.revision} follows"
-            )
+            self._advance(tx, CaseKey(case, last), Event.SUPERSEDED, f"revision {key.revision} follows")
         return key
 
     def _takes_more(self, tx: Connection, key: CaseKey, state: State) -> bool:

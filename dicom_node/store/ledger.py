@@ -15,11 +15,11 @@ from enum import StrEnum
 from sqlalchemy import Connection, select
 
 from . import tables as t
-from .base import Database
+from .base import Database, Prepared
 
 GENESIS = "0" * 64
-_HEAD = select(t.ledger.c.number, t.ledger.c.digest).order_by(t.ledger.c.number.desc()).limit(1)
-_NEW = t.ledger.insert()
+_HEAD = Prepared(select(t.ledger.c.number, t.ledger.c.digest).order_by(t.ledger.c.number.desc()).limit(1))
+_NEW = Prepared(t.ledger.insert())
 _PAGE = 5000
 
 
@@ -98,8 +98,7 @@ class LedgerStore(Database):
 
     def _enter(self, tx: Connection, *deeds: Deed) -> None:
         """Append ``deeds`` in ``tx``, in order; one writes at a time, so that none comes between."""
-        head = tx.execute(_HEAD).one_or_none()
-        number, previous = (0, GENESIS) if head is None else (head.number, head.digest)
+        number, previous = _HEAD.run(tx, {}).fetchone() or (0, GENESIS)
         at = self.clock()
         for deed in deeds:
             number += 1
@@ -115,7 +114,7 @@ class LedgerStore(Database):
                 "previous": previous,
                 "digest": digest,
             }
-            tx.execute(_NEW, values)
+            _NEW.run(tx, values)
             previous = digest
 
     def ledger(self, case: str | None = None) -> Iterator[Entry]:

@@ -23,8 +23,9 @@ class Overview(LedgerStore):
 
         Each case: studies, revisions (state, reason, since, series with role and reason, deliveries).
         Destinations: those of which something is known, with the state of their circuit (OPEN: they
-        failed too often in a row) or HELD, and the forms of objects that they refuse. Workers: those that are
-        up, or died without a word, and those that were taken over since a worker of their name last started.
+        failed too often in a row) or HELD, and the forms of objects that they refuse. Workers: those that
+        are up, or died without a word, and those that were taken over since a worker of their name last
+        started.
         """
         with self._read() as tx:
             cases = [

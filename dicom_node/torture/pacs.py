@@ -22,9 +22,12 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ComprehensiveSRStorage,
     MRImageStorage,
     ParametricMapStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
+    SpatialRegistrationStorage,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
@@ -34,9 +37,12 @@ from dicom_node.demo import free_port, wait_for_port
 AE_TITLE = "TORTUREPACS"
 _SLOW_S = 1.0
 _CLASSES = (
+    ComprehensiveSRStorage,
     MRImageStorage,
     ParametricMapStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
+    SpatialRegistrationStorage,
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )

@@ -14,7 +14,7 @@ from tests.harness import Node
 
 
 @pytest.fixture(scope="session")
-def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackOrthanc]:
+def shared_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackOrthanc]:
     if not LoopbackOrthanc.installed():
         pytest.skip("Orthanc is not installed (apt-get install orthanc)")
     pacs = LoopbackOrthanc(tmp_path_factory.mktemp("orthanc"))
@@ -24,13 +24,27 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackOrtha
 
 
 @pytest.fixture
-def orthanc(_orthanc: LoopbackOrthanc) -> LoopbackOrthanc:
+def orthanc(shared_orthanc: LoopbackOrthanc) -> LoopbackOrthanc:
     """A PACS that holds nothing yet: one process, emptied for each test."""
-    for patient in _orthanc.get("/patients"):
-        url = f"http://127.0.0.1:{_orthanc.http_port}/patients/{patient}"
+    for patient in shared_orthanc.get("/patients"):
+        url = f"http://127.0.0.1:{shared_orthanc.http_port}/patients/{patient}"
         urlopen(Request(url, method="DELETE"), timeout=60).close()
-    assert _orthanc.get("/instances") == []
-    return _orthanc
+    assert shared_orthanc.get("/instances") == []
+    return shared_orthanc
+
+
+@pytest.fixture(scope="module")
+def module_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Node]]:
+    """Start a node that the tests of a module share; each brings a case of its own."""
+    nodes: list[Node] = []
+
+    def make(**settings: Any) -> Node:
+        nodes.append(Node(tmp_path_factory.mktemp("node"), **settings))
+        return nodes[-1].start()
+
+    yield make
+    for node in nodes:
+        node.end()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import time
 from urllib.request import Request, urlopen
 
+import pydicom
 import pytest
 
 from dicom_node.demo import LoopbackOrthanc, free_port
@@ -167,6 +168,11 @@ def test_a_late_instance_opens_a_new_revision_and_an_unused_one_changes_nothing(
     node.wait_for(lambda s: len(s["cases"][0]["revisions"]) == 2)
     status = node.wait_for_state("DONE")
     assert [r["state"] for r in status["cases"][0]["revisions"]] == ["DONE", "DONE"]
+    first, later = (
+        pydicom.dcmread(next((tmp_path / "out").glob(f"*-{n}-1/dicom/*-PM_TCN.dcm"))) for n in (1, 2)
+    )
+    (superseded,) = later.ReferencedImageSequence
+    assert superseded.ReferencedSOPInstanceUID == first.SOPInstanceUID != later.SOPInstanceUID
 
     builders.write(builders.localizer(builders.series(study, "LCM tNAA conc")), tmp_path / "localizer")
     dcmsend(node.port, [tmp_path / "localizer"])

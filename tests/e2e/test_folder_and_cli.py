@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -14,8 +15,9 @@ import pydicom
 import pytest
 
 from dicom_node import simulate
+from dicom_node.simulate.export import Identity
 from tests import builders
-from tests.harness import dciodvfy_errors, folder_destination
+from tests.harness import Node, dciodvfy_errors, folder_destination
 
 REPORT_KEYS = {
     "state", "method", "maps", "lesions", "series", "rejected_fraction", "inpainted_fraction", "warnings",
@@ -28,39 +30,53 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def wait_for_folder(node, where: str) -> Path:
-    node.wait_for(lambda _: any(node.inbox.glob("*/*/report.json")))
-    report = next(node.inbox.glob("*/*/report.json"))
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def node(out: Path, module_node: Callable[..., Node]) -> Node:
+    return module_node(destinations=folder_destination(out), watch=True)
+
+
+def wait_for_folder(node: Node, case: str, where: str) -> Path:
+    node.wait_for(lambda _: any(node.inbox.glob(f"*/{case}/report.json")))
+    report = next(node.inbox.glob(f"*/{case}/report.json"))
     assert report.parent.parent.name == where, report.read_text()
     return report.parent
 
 
-def test_a_dicom_folder_is_taken_when_ready_and_ends_in_done(make_node, tmp_path):
-    node = make_node(destinations=folder_destination(tmp_path / "out"), watch=True)
-    builders.write(builders.study(), tmp_path / "case" / "series")
-    (tmp_path / "case" / "READY").touch()
-    shutil.move(tmp_path / "case", node.inbox / "case")
+def of(patient: str) -> list[builders.FileDataset]:
+    return builders.study(identity=Identity(patient_id=patient, study=patient))
 
-    done = wait_for_folder(node, "done")
+
+def test_a_dicom_folder_is_taken_when_ready_and_ends_in_done(node, out, tmp_path):
+    study = of("A")
+    builders.write(study, tmp_path / "case" / "series")
+    (tmp_path / "case" / "READY").touch()
+    shutil.move(tmp_path / "case", node.inbox / "dicom")
+
+    done = wait_for_folder(node, "dicom", "done")
     report = json.loads((done / "report.json").read_text())
     assert report["state"] == "DONE"
     assert report.keys() >= REPORT_KEYS
-    assert list((tmp_path / "out").glob("*/dicom/*PM*.dcm"))
+    delivered = [pydicom.dcmread(p, stop_before_pixels=True) for p in out.glob("*/dicom/*PM*.dcm")]
+    assert any(d.StudyInstanceUID == study[0].StudyInstanceUID for d in delivered)
 
 
-def test_a_nifti_folder_is_taken_after_two_equal_scans_and_ends_in_done(make_node, tmp_path):
-    node = make_node(destinations=folder_destination(tmp_path / "out"), watch=True)
-    simulate.write_nifti(builders.acquisition(), node.inbox / "case")
-    done = wait_for_folder(node, "done")
+def test_a_nifti_folder_is_taken_after_two_equal_scans_and_ends_in_done(node, out):
+    before = set(out.glob("*/nifti/TCN.nii.gz"))
+    simulate.write_nifti(builders.acquisition(), node.inbox / "nifti")
+    done = wait_for_folder(node, "nifti", "done")
     assert json.loads((done / "report.json").read_text())["state"] == "DONE"
-    assert list((tmp_path / "out").glob("*/nifti/TCN.nii.gz"))
+    assert set(out.glob("*/nifti/TCN.nii.gz")) - before
 
 
-def test_a_broken_folder_ends_in_failed_with_the_reason(make_node, tmp_path):
-    node = make_node(watch=True)
-    study = builders.with_series(builders.study(), "LCM tNAA conc", builders.missing_slice)
-    builders.write(study, node.inbox / "case")
-    failed = wait_for_folder(node, "failed")
+def test_a_broken_folder_ends_in_failed_with_the_reason(node):
+    study = builders.with_series(of("B"), "LCM tNAA conc", builders.missing_slice)
+    builders.write(study, node.inbox / "broken")
+    failed = wait_for_folder(node, "broken", "failed")
     report = json.loads((failed / "report.json").read_text())
     assert report["state"] == "FAILED"
     assert "gap of 11" in report["reason"]

@@ -97,7 +97,8 @@ class Study:
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
     source = phantom.source_study(request.param)
     result = phantom.super_resolved(source)
-    return Study(result, source, write(result, source, tmp_path_factory.mktemp(request.param)))
+    folder = tmp_path_factory.mktemp(request.param)
+    return Study(result, source, write(result, source, folder, key_objects=True))
 
 
 def pixels_by_name(result: SuperResolved) -> dict[str, np.ndarray]:

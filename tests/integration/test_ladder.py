@@ -5,19 +5,12 @@ from __future__ import annotations
 import pydicom
 import pytest
 from pydicom.uid import ParametricMapStorage
-from pynetdicom.sop_class import (
-    MRImageStorage,
-    SegmentationStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-)
 
 from dicom_node import custody
 from dicom_node.config import FolderDestination
 from dicom_node.study import DeliveryState
-from tests.pacs import Pacs
+from tests.pacs import STORAGE, Pacs
 from tests.results import Office
-
-_FIND = StudyRootQueryRetrieveInformationModelFind
 
 
 def otherwise(office: Office, destination: str = "PACS") -> dict[str, str]:
@@ -68,7 +61,7 @@ def test_float_maps_that_are_not_understood_go_in_16_bit_and_every_other_destina
 
 
 def test_a_pacs_without_parametric_maps_gets_the_rest_and_a_person_is_told_what_has_no_other_form(tmp_path):
-    with Pacs(MRImageStorage, SegmentationStorage, _FIND) as pacs:
+    with Pacs(*(c for c in STORAGE if c != ParametricMapStorage)) as pacs:
         office = Office(tmp_path, pacs.destination())
         uids = office.real_results()
         delivery = office.work_on()

@@ -313,13 +313,18 @@ def test_class_1_a_uid_that_is_a_path_is_refused_and_leaves_the_spool_alone(
     start: Callable[..., Running], tmp_path: Path, uid: str
 ) -> None:
     node = start()
-    before = {p for p in tmp_path.parent.rglob("*") if p.is_file() and "spool" not in p.parts}
+    before = around(tmp_path)
     ds = mr_slice()
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid
     assert send(node.port, ds).Status == 0xC000
-    after = {p for p in tmp_path.parent.rglob("*") if p.is_file() and "spool" not in p.parts}
-    assert {p.name for p in after - before} <= {"node.sqlite-wal", "node.sqlite-shm"}
+    assert {p.name for p in around(tmp_path) - before} <= {"node.sqlite-wal", "node.sqlite-shm"}
     assert node.store.count_instances() == 0
+
+
+def around(folder: Path) -> set[Path]:
+    """What lies in ``folder`` outside of the spool, and beside it."""
+    inside = (p for p in folder.rglob("*") if p.is_file() and "spool" not in p.parts)
+    return {*inside, *folder.parent.iterdir()}
 
 
 def raw_store(peer: Association, content: bytes, sop_class: str, sop_instance: str, context_id: int) -> int:

@@ -206,6 +206,24 @@ def test_a_large_data_set_is_never_held_in_memory(start: Starter) -> None:
     assert max(peak, node.grown(before)) < GROWTH
 
 
+def test_what_was_received_stays_on_disk_and_not_in_memory(shared: Node) -> None:
+    """250 instances of 33 kB: were they kept, it would be seen."""
+    series = f"{STUDY}.4.1"
+    ds = mr_slice(size=128, StudyInstanceUID=f"{STUDY}.4", SeriesInstanceUID=series)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{series}.1000"
+    data_set = data_set_of(as_file(ds))
+    before = 0
+    with established(shared.port) as peer:
+        for number in range(1000, 1300):
+            if number == 1050:  # what is loaded once is loaded now
+                before = shared.rss
+            uid = f"{series}.{number}"
+            mine = data_set.replace(f"{series}.1000".encode(), uid.encode())
+            peer.sendall(wire.store(mine, MRImageStorage, uid))
+            assert status_of(read_pdu(peer)[1]) == 0x0000
+    assert shared.grown(before) < 5 * 1024**2
+
+
 # 6, 8, 9: bombs, broken lengths, nesting; over the network, each with its status
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import MRImageStorage, ParametricMapStorage, SegmentationStorage
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from dicom_node.config import DicomDestination, NodeRules, OutputRules, Settings
+from dicom_node.config import DicomDestination, DicomWebDestination, NodeRules, OutputRules, Settings
 from dicom_node.demo import LoopbackOrthanc, free_port
 from dicom_node.encode import encode_study
 from dicom_node.errors import BadConfiguration
@@ -24,6 +24,8 @@ from dicom_node.store import Store, migrate
 from tests import phantom
 from tests.harness import folder_destination, needs_orthanc
 from tests.pacs import Pacs
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 # Orthanc answers Success and keeps nothing of what this filter does not let in.
 _DROPS_SEGMENTATIONS = """
@@ -42,7 +44,9 @@ def orthanc(folder: Path, port: int, **further: object) -> LoopbackOrthanc:
     return server
 
 
-def rehearsed(destination: DicomDestination, store: Store | None = None, port: int = 0) -> Rehearsal:
+def rehearsed(
+    destination: DicomDestination | DicomWebDestination, store: Store | None = None, port: int = 0
+) -> Rehearsal:
     """With few objects, in process."""
     settings = Settings(
         destination=(destination,),
@@ -74,7 +78,7 @@ def test_orthanc_gives_back_what_it_was_given_and_the_command_says_so(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         said = json.loads(done.stdout)
         assert said["good"] and said["fetched_by"] == "C-GET"
-        assert {w["kind"] for w in said["went"]} >= {"MR", "PM", "SEG"}
+        assert {w["kind"] for w in said["went"]} >= {"MR", "SC", "PM", "SEG", "SR"}
         assert {w["became"] for w in said["went"]} == {"kept"}
         assert said["changes"] == [] and said["refuses"] == {}
         (patient,) = pacs.get("/patients?expand")
@@ -86,11 +90,15 @@ def test_orthanc_gives_back_what_it_was_given_and_the_command_says_so(tmp_path):
 
 @needs_orthanc
 def test_what_an_archive_takes_and_does_not_keep_is_found_out(tmp_path):
-    """Orthanc drops Segmentations without a word; and it offers no C-GET, so that C-MOVE brings the rest."""
+    """Orthanc drops Segmentations without a word; and it offers no C-GET, so that C-MOVE brings the rest.
+
+    By DICOMweb it says so of each object, and WADO-RS brings the rest.
+    """
     port = free_port()
     script = tmp_path / "filter.lua"
     script.write_text(_DROPS_SEGMENTATIONS)
-    pacs = orthanc(tmp_path / "orthanc", port, node={"AllowGet": False}, LuaScripts=[str(script)])
+    web: dict[str, object] = {"Plugins": [str(PLUGIN)]} if PLUGIN.exists() else {}
+    pacs = orthanc(tmp_path / "orthanc", port, node={"AllowGet": False}, LuaScripts=[str(script)], **web)
     try:
         where = DicomDestination(
             name="PACS", ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port,
@@ -98,8 +106,17 @@ def test_what_an_archive_takes_and_does_not_keep_is_found_out(tmp_path):
         )  # fmt: skip
         found = rehearsed(where, port=port)
         assert not found.good
-        assert became(found) == {"MR": "kept", "PM": "kept", "SEG": "not shown"}
+        said = became(found)
+        assert said.pop("SEG") == "not shown"
+        assert set(said) >= {"MR", "SC", "PM", "SR"} and set(said.values()) == {"kept"}
         assert found.fetched_by == "C-MOVE"
+        if web:
+            url = f"http://127.0.0.1:{pacs.http_port}/dicom-web"
+            found = rehearsed(DicomWebDestination(name="PACS", url=url, proving={"settle_s": 2.0}))
+            said = became(found)
+            assert said.pop("SEG") in ("not shown", "refused")
+            assert set(said) >= {"MR", "SC", "PM", "SR"} and set(said.values()) == {"kept"}
+            assert found.fetched_by == "WADO-RS"
     finally:
         pacs.stop()
 
@@ -111,7 +128,7 @@ def test_a_refused_class_is_reported_and_replaces_what_was_known(tmp_path):
     find = StudyRootQueryRetrieveInformationModelFind
     with Pacs(MRImageStorage, SegmentationStorage, find) as pacs:
         pacs.shows = lambda uid, study: True
-        found = rehearsed(pacs.destination(), store)
+        found = rehearsed(pacs.destination(send=("MR", "PM", "SEG")), store)
     assert not found.good
     assert became(found) == {"MR": "not fetched", "SEG": "not fetched", "PM": "refused"}
     assert any("C-GET" in w.words and "C-MOVE" in w.words for w in found.went)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage
+import structlog
+from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, ParametricMapStorage
+from typer.testing import CliRunner
 
 from dicom_node import custody
+from dicom_node.cli import app
 from dicom_node.config import DicomDestination, FolderDestination
 from dicom_node.demo import LoopbackOrthanc
 from dicom_node.encode.notes import REJECTED_FOR_SAFETY
 from dicom_node.errors import TemporaryError, UnsuitableInput
 from dicom_node.intake import Incoming, Intake
+from dicom_node.rungs import Rung
 from dicom_node.study import AWAITS_RELEASE, DeliveryState, Purpose, State
 from dicom_node.withdraw import Withdrawn, withdraw
 from dicom_node.workflows import Worker
@@ -180,6 +186,41 @@ def test_orthanc_takes_a_rejection_for_patient_safety_with_its_command(tmp_path)
         assert tags["StudyInstanceUID"] == STUDY
     finally:
         pacs.stop()
+
+
+def test_the_command_line_releases_withdraws_and_shows_both(tmp_path):
+    with Pacs(*STORAGE, KeyObjectSelectionDocumentStorage) as pacs:
+        office = Office(tmp_path, pacs.destination(wait_for_release=True))
+        uids = office.real_results()
+        toml = tmp_path / "node.toml"
+        toml.write_text(
+            f'[storage]\nfolder = "{tmp_path}"\nlow_water_mb = 0\n[[destination]]\ntype = "dicom"\n'
+            f'name = "PACS"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs.port}\n'
+            "wait_for_release = true\n"
+        )
+
+        def cli(*words: str) -> Any:
+            done = CliRunner().invoke(app, [*words, "--config", str(toml)])
+            structlog.reset_defaults()  # its events went to where it printed
+            return done
+
+        assert AWAITS_RELEASE in cli("status").stdout
+        unsigned = cli("release", STUDY, "--destination", "PACS", "--because", "plausible")
+        assert isinstance(unsigned.exception, UnsuitableInput) and "--by" in str(unsigned.exception)
+        signed = ("--by", "Dr Roe", "--because", "plausible")
+        assert "is released" in cli("release", STUDY, "--destination", "PACS", *signed).stdout
+        office.work()
+        said = cli("withdraw", STUDY, "--by", "Dr Roe", "--because", "motion").stdout
+        assert f"{len(uids)} objects at PACS are rejected" in said
+        office.work()
+        shown = cli("status").stdout
+        assert "by Dr Roe: motion" in shown and "of a note (withdrawal)" in shown
+        assert len(pacs.kept) == len(uids) + 1
+
+        office.store.refuse_form("PACS", Rung(ParametricMapStorage, "32-bit float"), "it answered C000")
+        assert "refuses 32-bit float Parametric Map" in cli("destinations").stdout
+        (row,) = json.loads(cli("destinations", "--json").stdout)
+        assert (row["wait_for_release"], row["refuses"][0]["because"]) == (True, "it answered C000")
 
 
 # No silence

@@ -266,3 +266,16 @@ def test_uncertainty_maps_are_made_on_demand_and_refer_to_their_map(result, sour
     mapping = d.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     assert mapping.LUTLabel == "tNAA half-width"
     assert np.array_equal(np.frombuffer(d.FloatPixelData, "<f4"), doubt[0].values.ravel())
+
+
+def test_key_objects_are_the_summary_and_each_maps_picture_of_its_lesion(result, source):
+    few = {"mr_maps": (), "parametric_maps": (), "measurements": False}
+    objects = list(encode_study(result, source, OutputRules(**few, key_objects=True)))
+    check(objects, result)
+    assert objects[-1].kind == "KO"
+    images = [i for i in objects[-1].dataset.ContentSequence if i.ValueType == "IMAGE"]
+    chosen = {str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in images}
+    names = {o.name for o in objects if str(o.dataset.SOPInstanceUID) in chosen}
+    assert names == {"SC_summary", "SC_fused_HGG_0006", "SC_fused_TCN_0004"}
+    with pytest.raises(BadObject, match="not sent before it"):
+        check([o for o in objects if o.name != "SC_summary"])

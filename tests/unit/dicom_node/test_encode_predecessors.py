@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tests import phantom
 from tests.harness import dciodvfy_errors
 
 
-def objects(**provenance: object) -> list[EncodedObject]:
-    source = phantom.source_study()
+def objects(retakes: int = 0, **provenance: object) -> list[EncodedObject]:
+    source = replace(phantom.source_study(), retakes=retakes)
     result = phantom.super_resolved(source, **provenance)
     rules = OutputRules(mr_maps=("HGG",), parametric_maps=("HGG",), segmentation_on_anatomy=False)
     return list(encode_study(result, source, rules))
@@ -32,13 +33,12 @@ def later(earlier: dict[str, Dataset]) -> list[EncodedObject]:
     return list(checked(superseding(objects(model_hash="ab" * 32), earlier.get)))
 
 
-def images(objects: list[EncodedObject]) -> list[EncodedObject]:
-    return [o for o in objects if o.kind != "SR"]
-
-
 def test_every_image_names_the_earlier_one_of_its_place(later, earlier) -> None:
     assert {o.name for o in later} == set(earlier)
-    for o in images(later):
+    for o in later:
+        assert ("PredecessorDocumentsSequence" in o.dataset) == (o.kind == "SR")
+        if o.kind in ("SR", "KO"):
+            continue
         (item,) = o.dataset.ReferencedImageSequence
         assert item.ReferencedSOPInstanceUID == earlier[o.name].SOPInstanceUID != o.dataset.SOPInstanceUID
         assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "SUPERSEDED"
@@ -75,3 +75,9 @@ def test_a_document_names_its_predecessor_as_documents_do(later, earlier) -> Non
     assert series.SeriesInstanceUID == earlier[report.name].SeriesInstanceUID
     (item,) = series.ReferencedSOPSequence
     assert item.ReferencedSOPInstanceUID == earlier[report.name].SOPInstanceUID
+
+
+def test_what_is_made_after_a_withdrawal_bears_other_uids(earlier) -> None:
+    """An archive may keep a rejected UID out for good."""
+    again = {str(o.dataset.SOPInstanceUID) for o in objects(retakes=1)}
+    assert again.isdisjoint(str(d.SOPInstanceUID) for d in earlier.values())

@@ -12,6 +12,7 @@ from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
 from sr_core import Metabolite, Ratio, SuperResolved
 from tests import phantom
+from tests.harness import dciodvfy_errors
 
 _ALL = {"fused_maps": ("HGG", "TCN"), "summary": True, "measurements": True}
 _QUICK = {"fused_maps": (), "summary": False, "measurements": False}
@@ -320,3 +321,14 @@ def test_negative_values_are_announced_where_they_are_lost(source, result):
     objects = encoded(shifted, source)
     assert "Negative values are stored as 0" in named(objects, "MR_HGG_0001").dataset.DerivationDescription
     assert np.frombuffer(named(objects, "PM_HGG").dataset.FloatPixelData, "<f4").min() == np.float32(-0.25)
+
+
+def test_a_map_of_small_ratios_has_a_window_that_the_standard_allows(result, source, tmp_path):
+    small = tuple(replace(r, values=r.values / 100) for r in result.ratios)
+    objects = encoded(replace(result, ratios=small, lesion=()), source)
+    d = named(objects, "PM_TCN").dataset
+    window = d.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+    assert window.WindowWidth < 1
+    path = tmp_path / "tcn.dcm"
+    d.save_as(path, enforce_file_format=True)
+    assert dciodvfy_errors([path]) == []

@@ -55,6 +55,23 @@ def with_sequences() -> Dataset:
     return ds
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "value",
+    [b"A-1 ", b" A 1", b"A\0", b"", b"  ", b"A\\B ", b"A\0B ", b"A\nB ", b"\x1b(B", b"M\xfcller ", b"A\t"],
+)
+def test_an_attribute_is_the_same_text_whether_pydicom_decoded_it_or_not(value: bytes, syntax: str) -> None:
+    for number, vr, keyword in ((0x0050, b"SH", "AccessionNumber"), (0x0018, b"UI", "SOPInstanceUID")):
+        padded = value + b" " * (len(value) % 2)
+        raw = element(8, number, vr, padded)
+        if syntax == ImplicitVRLittleEndian:
+            raw = struct.pack("<HHI", 8, number, len(padded)) + padded
+        header, decoded = read_header(file_of(raw, syntax)), read_header(file_of(raw, syntax))
+        decoded.decode()
+        _ = decoded[keyword].value
+        assert text_of(header, keyword) == text_of(decoded, keyword)
+
+
 @pytest.mark.parametrize(
     "syntax",
     [

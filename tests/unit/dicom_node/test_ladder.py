@@ -45,7 +45,8 @@ class Book:
 def objects() -> list[EncodedObject]:
     """MR series of HGG; Parametric Maps of HGG and of others; one Segmentation."""
     source = phantom.source_study()
-    return list(encode_study(phantom.super_resolved(source), source, OutputRules(mr_maps=("HGG",))))
+    rules = OutputRules(mr_maps=("HGG",), fused_maps=(), summary=False)
+    return list(encode_study(phantom.super_resolved(source), source, rules))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from dicom_node.errors import OutOfSpace, UnsuitableInput
+from dicom_node.errors import Conflict, OutOfSpace, UnsuitableInput
 from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
 from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
@@ -45,7 +45,7 @@ def embedded(tmp_path: Path) -> Store:
 _numbers = count(1)
 
 
-def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:
+def an_instance(study: str = "1.1", **changed: str) -> Received:
     """A new instance of ``study``."""
     uid = f"{study}.{next(_numbers)}"
     values: dict[str, str] = {
@@ -62,8 +62,12 @@ def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:
         "sha256": uid,
         "source": "test",
     }
-    received = Received(**{**values, **changed}, size=1)
-    return store.record(received)
+    return Received(**{**values, **changed}, size=1)
+
+
+def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:
+    """Record a new instance of ``study``."""
+    return store.record(an_instance(study, **changed))
 
 
 def only_revision(store: Store, state: State) -> CaseKey:
@@ -135,6 +139,35 @@ def test_an_error_message_of_the_database_does_not_name_the_patient(store: Store
     with pytest.raises(DBAPIError) as caught:
         receive(store, patient_id="DOE")
     assert "DOE" not in str(caught.value)
+
+
+def test_what_is_refused_among_many_leaves_nothing_and_the_others_stay(store: Store) -> None:
+    """One transaction without savepoints: what raises has written nothing yet."""
+    first, last = an_instance("1.1"), an_instance("1.3")
+    stray = an_instance("1.2", sop_uid=first.sop_uid)
+    other = an_instance("1.1", patient_id="P2")
+    asked = [(received, None) for received in (first, stray, other, first, last)]
+    new, elsewhere, two_patients, again, also_new = store.record_all(asked)
+    assert (new, again, also_new) == (Outcome.NEW, Outcome.DUPLICATE, Outcome.NEW)
+    assert isinstance(elsewhere, Conflict)
+    assert isinstance(two_patients, Conflict)
+    with store.engine.connect() as tx:
+        assert tx.execute(text("SELECT study_uid FROM studies ORDER BY 1")).scalars().all() == ["1.1", "1.3"]
+        assert tx.execute(text("SELECT count(*) FROM cases")).scalar() == 2
+    assert [e.subject for e in store.ledger()] == [first.sop_uid, last.sop_uid]
+    assert len(store.revisions_in(State.RECEIVING)) == 2
+
+
+def test_after_an_error_of_the_database_instances_are_recorded_again(store: Store) -> None:
+    receive(store)
+    with store.engine.begin() as tx:
+        tx.execute(text("ALTER TABLE instances RENAME TO away"))
+    with pytest.raises(DBAPIError):
+        receive(store)
+    with store.engine.begin() as tx:
+        tx.execute(text("ALTER TABLE away RENAME TO instances"))
+    assert receive(store) is Outcome.NEW
+    assert store.count_instances() == 2
 
 
 # Revisions

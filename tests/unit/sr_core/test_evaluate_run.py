@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel
@@ -54,9 +55,12 @@ def protocol(tmp_path_factory) -> Protocol:
     return read(folder / "small.toml")
 
 
-@pytest.fixture
-def bench(protocol, tmp_path) -> Bench:
-    return Bench(protocol, tmp_path / "out", SHIPPED, "abc")
+@pytest.fixture(scope="module")
+def once(protocol, tmp_path_factory) -> tuple[Bench, list[Score]]:
+    """The whole evaluation, run once by one process: what it left behind, and its scores."""
+    bench = Bench(protocol, tmp_path_factory.mktemp("once"), SHIPPED, "abc")
+    (scores,) = run(bench)
+    return bench, scores
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +118,9 @@ def untimed(s: Score) -> str:
     return repr(replace(s, figures={k: v for k, v in s.figures.items() if k != "seconds"}))
 
 
-def test_an_evaluation_is_kept_goes_on_where_it_stopped_and_makes_stale_predictions_again(bench):
-    (scores,) = run(bench)
+def test_an_evaluation_is_kept_goes_on_where_it_stopped_and_makes_stale_predictions_again(once, tmp_path):
+    bench, scores = once
+    bench = replace(bench, out=shutil.copytree(bench.out, tmp_path / "out"))
     assert [s.method for s in scores] == ["bicubic", "off the grid"]
     assert scores[0]["psnr_full"] > scores[1]["psnr_full"] + 1.5
     assert 0 < scores[0]["false_lesion_percent"] < 20 and np.isnan(scores[0]["recovery"])
@@ -140,9 +145,10 @@ def test_an_evaluation_is_kept_goes_on_where_it_stopped_and_makes_stale_predicti
     assert [p.name for p in drawn] == ["boxes.png", "without_mri.png", "without_mri_tumour.png"]
 
 
-def test_processes_side_by_side_give_the_scores_of_one(bench):
-    one, two = (list(run(replace(bench, out=bench.out / str(n)), jobs=n)) for n in (1, 2))
-    for a, b in zip((s for case in one for s in case), (s for case in two for s in case), strict=True):
+def test_processes_side_by_side_give_the_scores_of_one(once, tmp_path):
+    bench, one = once
+    two = list(run(replace(bench, out=tmp_path), jobs=2))
+    for a, b in zip(one, (s for case in two for s in case), strict=True):
         assert (a.subject, a.regime, a.method, a.metabolite) == (b.subject, b.regime, b.method, b.metabolite)
         # Sums of one thread and of two differ in their last digit.
         figures = [{k: v for k, v in s.figures.items() if k != "seconds"} for s in (a, b)]

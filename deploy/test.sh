@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run every check: format, lint, types, layers, tests with the real peers.
-# Arguments go to pytest: bash deploy/test.sh tests/unit
+# Arguments go to pytest: bash deploy/test.sh tests/unit. What takes minutes is run on demand: -m long, tests/viewers.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up_peers
@@ -15,6 +15,6 @@ lint-imports
 if [ $# -gt 0 ]; then
     exec pytest "$@"
 fi
-# Files side by side, for most of them wait for peers; what is timed runs by itself.
-pytest -n 2 --dist loadfile --ignore tests/benchmarks --durations 25
+# Files side by side, those first that wait longest, for their peers; what is timed runs by itself.
+pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/benchmarks --durations 25
 exec pytest tests/benchmarks

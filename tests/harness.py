@@ -56,13 +56,18 @@ class Node:
         takeover_s: float = 120.0,
         predecessor_s: float = 60.0,
         watch: bool = False,
+        pictures: bool = False,
     ) -> None:
-        """``storage``: lines under [storage] instead of a folder and databases of the node's own."""
+        """``storage``: lines under [storage] instead of a folder and databases of the node's own.
+
+        ``pictures``: those of colour and the summary page take longer than all else; on only where looked at.
+        """
         self.folder = folder
         self.port = free_port()
         self.inbox = folder / "inbox"
         self.inbox.mkdir(parents=True)
         watched = f'[watch]\nfolder = "{self.inbox}"\nscan_s = 0.5' if watch else ""
+        output = "" if pictures else "[output]\nfused_maps = []\nsummary = false"
         self.toml = folder / "node.toml"
         self.toml.write_text(f"""
 [node]
@@ -78,6 +83,7 @@ recipe_wait_s = 3.0
 longest_wait_s = 10.0
 [resolve]
 method = "{method}"
+{output}
 [worker]
 name = "{worker}"
 takeover_s = {takeover_s}

@@ -76,6 +76,7 @@ def resolved_by(events: list[dict[str, object]]) -> int:
     return sum(e["event"] == "revision.resolved" for e in events)
 
 
+@pytest.mark.long
 def test_two_listeners_and_three_workers_make_every_study_once(
     orthanc, make_node, make_worker, storage, tmp_path
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_worker_that_dies_for_good_is_taken_over_within_the_time(
     assert set(held) == made(store) and set(held.values()) == {1}
 
 
+@pytest.mark.long
 def test_a_worker_that_was_only_asleep_ends_when_it_finds_itself_overtaken(
     orthanc, make_node, make_worker, storage, tmp_path
 ) -> None:

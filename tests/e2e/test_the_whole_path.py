@@ -78,7 +78,7 @@ def parametric_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def node(shared_orthanc: LoopbackOrthanc, module_node: Callable[..., Node]) -> Node:
-    return module_node(destinations=dicom_destination(shared_orthanc.dicom_port), method="bicubic")
+    return module_node(destinations=dicom_destination(shared_orthanc.dicom_port), pictures=True)
 
 
 @pytest.mark.parametrize("orientation", ["axial", "sagittal", "oblique"])

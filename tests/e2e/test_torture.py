@@ -18,7 +18,7 @@ from dicom_node.torture.troubles.peer import PacsMood
 BUSY = Limits(echo_s=5.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_minute_of_torture_ends_clean(tmp_path: Path) -> None:
     report = run(Orders(minutes=1.0, seed=1, limits=BUSY, settle_s=400), tmp_path / "run")
@@ -51,7 +51,7 @@ def test_a_loss_behind_the_nodes_back_is_reported(tmp_path: Path) -> None:
     assert f"instance {lost[0]} was acknowledged and is lost" in report.as_markdown()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_hostile_input_and_a_lying_pacs_change_nothing(tmp_path: Path) -> None:
     kinds = (HostileDataSets(), Duplicates(), Conflicts(), PacsMood(Mood.LYING))

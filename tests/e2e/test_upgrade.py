@@ -27,8 +27,10 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "version"),
-    [(Node.kill_all, "1"), (Node.stop, "2")],
-    ids=["killed-same-workflows", "stopped-other-workflows"],
+    [
+        pytest.param(Node.kill_all, "1", id="killed-same-workflows"),
+        pytest.param(Node.stop, "2", id="stopped-other-workflows", marks=pytest.mark.long),
+    ],
 )
 def test_an_upgrade_finishes_what_the_old_version_began(
     make_node, tmp_path: Path, end: Callable[[Node], None], version: str

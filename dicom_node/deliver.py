@@ -112,7 +112,7 @@ class _Trip:
         """As long as what is refused has a lesser form. What has none does not stop the rest."""
         store, delivery = self._store, self._delivery
         everything = dispatch.wanted(destination, store.meant_for(delivery))
-        ladder = Ladder(destination, everything, self._spool.root, _Book(store, delivery))
+        ladder = Ladder(destination, everything, self._spool, _Book(store, delivery))
         while True:
             files, ended = ladder.forms_of(dispatch.wanted(destination, store.to_send(delivery)))
             try:

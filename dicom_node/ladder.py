@@ -7,11 +7,7 @@ where the destination is configured to lack its kind; else a person must decide.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Protocol
 
 import pydicom
@@ -23,7 +19,7 @@ from .dispatch import ObjectsRefused, Refusal
 from .encode.forms import lesser_form
 from .errors import BadObject
 from .rungs import Rung, known_refusal, refused_rung, rung_of
-from .spool import fsync_folder
+from .spool import Spool, sha256_of
 from .store import Sendable
 
 _LOG = log.get("ladder")
@@ -49,12 +45,12 @@ class Ladder:
         self,
         destination: DicomDestination | DicomWebDestination,
         everything: Sequence[Sendable],
-        root: Path,
+        spool: Spool,
         book: Book,
     ) -> None:
         self._destination = destination
         self._mapped = {map_of(f) for f in everything if f.kind == "MR"}
-        self._root = root
+        self._spool = spool
         self._book = book
 
     def forms_of(self, files: Sequence[Sendable]) -> tuple[list[Sendable], list[Refusal]]:
@@ -72,7 +68,7 @@ class Ladder:
             if lesser is None and not self._may_stay_away(f):
                 ended.append(Refusal(f, None, f"{because}, and no lesser form of it is taken"))
                 continue
-            instead = None if lesser is None else _write(lesser, f, self._root)
+            instead = None if lesser is None else _write(lesser, f, self._spool)
             shown = self._away(f) if lesser is None else f"sent as {rung_of(lesser)}"
             self._book.replace(f, instead, f"{shown}: {because}")
             _LOG.info("form.lesser", destination=self._destination.name, name=f.name, said=shown)
@@ -100,7 +96,7 @@ class Ladder:
 
     def _lesser(self, f: Sendable, refused: Mapping[Rung, str]) -> Dataset | None:
         """The best form of ``f`` that is not refused, if there is any."""
-        form: Dataset | None = pydicom.dcmread(self._root / f.path)
+        form: Dataset | None = pydicom.dcmread(self._spool.path(f.path))
         try:
             while form is not None and known_refusal(rung_of(form), refused) is not None:
                 form = lesser_form(form)
@@ -118,7 +114,7 @@ class Ladder:
 
     def _rung(self, f: Sendable) -> Rung:
         wanted = ["SOPClassUID", "BitsAllocated"]
-        header = pydicom.dcmread(self._root / f.path, stop_before_pixels=True, specific_tags=wanted)
+        header = pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True, specific_tags=wanted)
         return rung_of(header)
 
 
@@ -138,17 +134,9 @@ def stuck(destination: DicomDestination | DicomWebDestination, refusals: Sequenc
     )
 
 
-def _write(made: Dataset, f: Sendable, root: Path) -> Sendable:
-    buffer = BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
-    content = buffer.getvalue()
-    path = Path(f.path).with_suffix(".lesser.dcm")
-    part = (root / path).with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(root / path)
-    fsync_folder((root / path).parent)
+def _write(made: Dataset, f: Sendable, spool: Spool) -> Sendable:
+    path = spool.path(f.path).with_suffix(".lesser.dcm")
+    with spool.durable(path) as file:
+        made.save_as(file, enforce_file_format=True)
     uids = (str(made.SOPInstanceUID), str(made.SOPClassUID))
-    return Sendable(str(path), f.kind, f.name, *uids, hashlib.sha256(content).hexdigest())
+    return Sendable(spool.relative(path), f.kind, f.name, *uids, sha256_of(path))

@@ -147,7 +147,7 @@ class _Server:
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
                 "Content-Length": str(body.size),
             }
-            status, content = self._ask("POST", "/studies", headers, body)
+            status, content, _ = self._ask("POST", "/studies", headers, body)
         if status not in (200, 202, 409):
             self._refuse(status, "STOW-RS")
         if not content.strip():
@@ -166,7 +166,7 @@ class _Server:
         found: set[str] = set()
         while True:
             page = f"?includefield=00080018&limit={_PAGE}&offset={len(found)}"
-            status, content = self._ask(
+            status, content, _ = self._ask(
                 "GET", f"/studies/{study_uid}/series/{series_uid}/instances{page}", {}, None
             )
             if status in (204, 404) or (status == 200 and not content.strip()):
@@ -186,27 +186,17 @@ class _Server:
         """One instance in the transfer syntax in which it is kept."""
         path = f"/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
         accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-        try:
-            answer = self._pool.request(
-                "GET",
-                self._url + path,
-                headers={**self._headers, **accept},
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                content = answer.read(_LARGEST_INSTANCE + 1)
-            finally:
-                answer.release_conn()
-        except HTTPError as e:
-            raise PeerUnreachable(f"{self._name} cannot be reached over HTTP: {type(e).__name__}") from e
-        if answer.status != 200:
-            self._refuse(answer.status, "WADO-RS")
+        status, content, kind = self._ask("GET", path, accept, None, _LARGEST_INSTANCE + 1)
+        if status != 200:
+            self._refuse(status, "WADO-RS")
         if len(content) > _LARGEST_INSTANCE:
             raise Refused(f"{self._name} answered WADO-RS with more than 1 GiB")
-        return content, str(answer.headers.get("Content-Type", ""))
+        return content, kind
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any, most: int = _LONGEST_ANSWER
+    ) -> tuple[int, bytes, str]:
+        """Status, the answer's first ``most`` bytes, and their Content-Type."""
         try:
             answer = self._pool.request(
                 method,
@@ -217,7 +207,7 @@ class _Server:
                 preload_content=False,
             )
             try:
-                content = answer.read(_LONGEST_ANSWER)
+                content = answer.read(most)
             finally:
                 answer.release_conn()
         except HTTPError as e:
@@ -226,7 +216,7 @@ class _Server:
                     f"{self._name}: its TLS certificate is not trusted here, see ca_file: {_certificate(e)}"
                 ) from e
             raise PeerUnreachable(f"{self._name} cannot be reached over HTTP: {type(e).__name__}") from e
-        return int(answer.status), bytes(content)
+        return int(answer.status), bytes(content), str(answer.headers.get("Content-Type", ""))
 
     def _json(self, content: bytes, what: str) -> Any:
         try:

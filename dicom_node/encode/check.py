@@ -19,6 +19,7 @@ from .check_modules import check_identity, check_modules, check_references, sour
 from .check_pictures import check_capture
 from .defect import Defect, demand
 from .encoded import EncodedObject
+from .headers import MAY_BE_EMPTY
 from .parametric_map import doubt_label
 from .planes import strings
 from .viewers import in_reading_order, lowest_plane
@@ -49,17 +50,6 @@ _IMAGES_MUST_HAVE_VALUE = (
     "BitsAllocated",
     "SamplesPerPixel",
     "PhotometricInterpretation",
-)
-_MUST_BE_THERE = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
 )
 _SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName")
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
@@ -152,7 +142,7 @@ class _Gate:
             wanted = (*wanted, "FrameOfReferenceUID")
         for keyword in wanted:
             demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
-        for keyword in _MUST_BE_THERE:
+        for keyword in MAY_BE_EMPTY:
             demand(keyword in d, f"{keyword} is missing")
         for keyword in (k for k in _UIDS if k in d):
             demand(UID(str(d[keyword].value)).is_valid, f"{keyword} is no UID: {d[keyword].value}")

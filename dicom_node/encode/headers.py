@@ -81,7 +81,7 @@ VERBATIM = (
 )
 
 # Type 2: present in every object, empty where the source has none.
-_MAY_BE_EMPTY = (
+MAY_BE_EMPTY = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -111,7 +111,7 @@ def common_header(production: Production) -> Dataset:
     for keyword in VERBATIM:
         if keyword in source:
             d.add(copy.deepcopy(source[keyword]))
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in MAY_BE_EMPTY:
         if keyword not in d:
             setattr(d, keyword, "")
 

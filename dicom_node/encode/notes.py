@@ -23,8 +23,10 @@ from dicom_node import codes
 from dicom_node.config import OutputRules
 from dicom_node.uids import result_uid
 
-from .headers import file_meta
+from .headers import MAY_BE_EMPTY, file_meta
+from .planes import reference_to
 from .production import long_string, plain
+from .references import instance_item
 
 NOTE_SERIES = 901
 
@@ -60,17 +62,6 @@ _STUDY = (
     "StudyDescription",
     "AccessionNumber",
     "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianName",
-)
-_MAY_BE_EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
     "ReferringPhysicianName",
 )
 _UNICODE = {"ISO_IR 192", "GB18030"}
@@ -125,7 +116,7 @@ def _document(
     for keyword in _STUDY:
         if keyword in source:
             d.add(copy.deepcopy(source[keyword]))
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in MAY_BE_EMPTY:
         if keyword not in d:
             setattr(d, keyword, "")
     now = datetime.now()
@@ -157,22 +148,16 @@ def _evidence(objects: Sequence[Dataset]) -> Dataset:
     for uid, instances in by_series.items():
         series = Dataset()
         series.SeriesInstanceUID = uid
-        series.ReferencedSOPSequence = [_sop(o) for o in instances]
+        series.ReferencedSOPSequence = [instance_item(reference_to(o)) for o in instances]
         study.ReferencedSeriesSequence.append(series)
     return study
-
-
-def _sop(o: Dataset) -> Dataset:
-    d = Dataset()
-    d.ReferencedSOPClassUID, d.ReferencedSOPInstanceUID = o.SOPClassUID, o.SOPInstanceUID
-    return d
 
 
 def _reference(o: Dataset) -> Dataset:
     d = Dataset()
     d.RelationshipType = "CONTAINS"
     d.ValueType = "COMPOSITE" if o.SOPClassUID in _NO_IMAGE else "IMAGE"
-    d.ReferencedSOPSequence = [_sop(o)]
+    d.ReferencedSOPSequence = [instance_item(reference_to(o))]
     return d
 
 

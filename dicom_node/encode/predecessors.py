@@ -10,7 +10,9 @@ from pydicom.sr.coding import Code
 from dicom_node import codes
 
 from .encoded import EncodedObject
+from .planes import reference_to
 from .production import short_text
+from .references import instance_item
 
 # No context group of the standard has a purpose of reference for this (CID 7201 extends).
 SUPERSEDED = Code("SUPERSEDED", "99MRSISR", "Earlier result that this one supersedes")
@@ -39,7 +41,7 @@ def refer_to_predecessor(d: Dataset, before: Dataset) -> None:
         d.PredecessorDocumentsSequence = [_hierarchical(before)]
     if "Rows" not in d:
         return
-    item = _instance(before)
+    item = instance_item(reference_to(before))
     item.PurposeOfReferenceCodeSequence = [codes.item(SUPERSEDED)]
     d.ReferencedImageSequence = [*d.get("ReferencedImageSequence", ()), item]
     if "ReferencedSeriesSequence" in d:  # last: viewers take the first one for the volume to lay over
@@ -62,7 +64,7 @@ def _hierarchical(before: Dataset) -> Dataset:
     """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1)."""
     study, series = Dataset(), Dataset()
     series.SeriesInstanceUID = before.SeriesInstanceUID
-    series.ReferencedSOPSequence = [_instance(before)]
+    series.ReferencedSOPSequence = [instance_item(reference_to(before))]
     study.StudyInstanceUID = before.StudyInstanceUID
     study.ReferencedSeriesSequence = [series]
     return study
@@ -71,11 +73,5 @@ def _hierarchical(before: Dataset) -> Dataset:
 def _series(before: Dataset) -> Dataset:
     d = Dataset()
     d.SeriesInstanceUID = before.SeriesInstanceUID
-    d.ReferencedInstanceSequence = [_instance(before)]
-    return d
-
-
-def _instance(before: Dataset) -> Dataset:
-    d = Dataset()
-    d.ReferencedSOPClassUID, d.ReferencedSOPInstanceUID = before.SOPClassUID, before.SOPInstanceUID
+    d.ReferencedInstanceSequence = [instance_item(reference_to(before))]
     return d

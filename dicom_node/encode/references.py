@@ -85,7 +85,7 @@ def _along(header: Dataset, normal: NDArray[np.float64]) -> float:
 
 def source_item(reference: Reference, purpose: Code, same_place: bool) -> Dataset:
     """An item of Source Image Sequence (PS3.3 C.12.4.1, C.7.6.16.2.6)."""
-    d = _instance_item(reference)
+    d = instance_item(reference)
     if reference.frame is not None:
         d.ReferencedFrameNumber = reference.frame
     d.PurposeOfReferenceCodeSequence = [codes.item(purpose)]
@@ -120,12 +120,13 @@ def _series_items(series: Mapping[str, Mapping[str, Reference]]) -> list[Dataset
     for uid, instances in series.items():
         d = Dataset()
         d.SeriesInstanceUID = uid
-        d.ReferencedInstanceSequence = [_instance_item(r) for r in instances.values()]
+        d.ReferencedInstanceSequence = [instance_item(r) for r in instances.values()]
         items.append(d)
     return items
 
 
-def _instance_item(reference: Reference) -> Dataset:
+def instance_item(reference: Reference) -> Dataset:
+    """SOP Instance Reference Macro (PS3.3 table 10-11)."""
     d = Dataset()
     d.ReferencedSOPClassUID = reference.sop_class
     d.ReferencedSOPInstanceUID = reference.sop_instance

@@ -16,7 +16,7 @@ from .encoded import EncodedObject
 from .headers import document_header, file_meta, identify, series_uid
 from .planes import reference_to
 from .production import REGISTRATION_SERIES, Production, long_string
-from .references import add_common_references, all_map_sources, anatomy_sources, unique
+from .references import add_common_references, all_map_sources, anatomy_sources, instance_item, unique
 
 _ROLE = "REG anatomy"
 # Decimal strings keep about as much; below it is dust of an inverse.
@@ -87,12 +87,7 @@ def _item(headers: Sequence[Dataset], matrix: Affine, frame: str | None, words: 
     item = Dataset()
     if frame:
         item.FrameOfReferenceUID = frame
-    images = []
-    for h in headers:
-        image = Dataset()
-        image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = h.SOPClassUID, h.SOPInstanceUID
-        images.append(image)
-    item.ReferencedImageSequence = images
+    item.ReferencedImageSequence = [instance_item(reference_to(h)) for h in headers]
     item.MatrixRegistrationSequence = [transform]
     return item
 

@@ -167,7 +167,7 @@ class _Run:
         def taken(f: Sendable, status: str) -> None:
             self._taken[f.sop_uid] = f
 
-        ladder = Ladder(self._destination, self._files, self._spool.root, self.book)
+        ladder = Ladder(self._destination, self._files, self._spool, self.book)
         left = self._files
         while left:
             left, ended = ladder.forms_of(left)

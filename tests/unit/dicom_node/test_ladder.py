@@ -18,6 +18,7 @@ from dicom_node.dispatch import Refusal
 from dicom_node.encode import EncodedObject, encode_study
 from dicom_node.ladder import Ladder, map_of
 from dicom_node.rungs import Rung, known_refusal, refused_rung, rung_of
+from dicom_node.spool import Spool
 from dicom_node.store import Sendable
 from tests import phantom
 
@@ -65,7 +66,7 @@ def files(objects: list[EncodedObject], tmp_path: Path) -> list[Sendable]:
 
 def ladder(files: list[Sendable], root: Path, book: Book, **rules: object) -> Ladder:
     where = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, **rules)
-    return Ladder(where, files, root, book)
+    return Ladder(where, files, Spool(root), book)
 
 
 def of_class(sop_class: str, **attributes: object) -> Dataset:

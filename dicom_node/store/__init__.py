@@ -9,6 +9,7 @@ from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
 from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
 from .ledger import GENESIS, Entry, Kind
+from .measures import MeasureStore, Waiting
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
@@ -49,6 +50,7 @@ __all__ = [
     "Taken",
     "Transaction",
     "Uncompared",
+    "Waiting",
     "WorkerStore",
     "is_current",
     "migrate",
@@ -56,6 +58,14 @@ __all__ = [
 
 
 class Store(
-    FolderStore, PersonStore, EvidenceStore, ReviewStore, CommitmentStore, WorkerStore, ClockStore, Overview
+    FolderStore,
+    PersonStore,
+    EvidenceStore,
+    ReviewStore,
+    CommitmentStore,
+    WorkerStore,
+    ClockStore,
+    MeasureStore,
+    Overview,
 ):
     """All queries over one database; each public method is one transaction."""

@@ -30,7 +30,7 @@ set_up_peers() {
         return
     fi
     apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk postgresql >/dev/null ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk postgresql rsyslog-gnutls >/dev/null ||
         echo "Orthanc, DCMTK or PostgreSQL could not be installed: tests that need them are skipped"
 }
 

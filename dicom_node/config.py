@@ -28,6 +28,7 @@ from .destinations import (
 )
 from .errors import BadConfiguration
 from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
+from .telling import AuditRules, NotifyRules
 
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
@@ -286,6 +287,8 @@ class Settings(BaseSettings):
     peer: tuple[PeerRules, ...] = ()
     retention: RetentionRules = RetentionRules()
     worker: WorkerRules = WorkerRules()
+    notify: NotifyRules = NotifyRules()
+    audit: AuditRules = AuditRules()
     log: LogRules = LogRules()
 
     @model_validator(mode="after")

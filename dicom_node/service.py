@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
@@ -93,22 +93,39 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 
 
 def keep_house(settings: Settings, stop: threading.Event) -> None:
-    """Gathering, retention, answers to storage commitment: small, regular work that shares a process."""
+    """Gathering, retention, answers, messages: small, regular work that shares a process."""
     from . import clean, gather
     from .safekeeping import Safekeeper
 
     spool, store = open_spool(settings), open_store(settings)
-    sweeper = threading.Thread(target=clean.run, args=(store, spool, settings.retention, stop), name="clean")
     safekeeper = Safekeeper(settings.node, settings.peer, spool, store)
-    answerer = threading.Thread(target=safekeeper.run, args=(stop,), name="safekeeping")
-    sweeper.start()
-    answerer.start()
+    beside = [
+        threading.Thread(target=clean.run, args=(store, spool, settings.retention, stop), name="clean"),
+        threading.Thread(target=safekeeper.run, args=(stop,), name="safekeeping"),
+        *_tellers(settings, store, spool, stop),
+    ]
+    for thread in beside:
+        thread.start()
     archive = _archive(settings, spool, store)
     gather.run(store, settings.gather, settings.input_rules, stop, archive)
     if archive is not None:
         archive.close()
-    sweeper.join()
-    answerer.join()
+    for thread in beside:
+        thread.join()
+
+
+def _tellers(
+    settings: Settings, store: Store, spool: Spool, stop: threading.Event
+) -> Iterator[threading.Thread]:
+    """Whoever tells people or an audit repository what happens, as far as they are configured."""
+    from . import audit, notify
+    from .measures import Measures
+
+    if settings.notify.email is not None or settings.notify.webhook is not None:
+        measures = Measures(settings, store, spool)
+        yield threading.Thread(target=notify.run, args=(settings, store, measures, stop), name="notify")
+    if settings.audit.host:
+        yield threading.Thread(target=audit.run, args=(settings, store, stop), name="audit")
 
 
 def _archive(settings: Settings, spool: Spool, store: Store) -> PacsArchive | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import ssl
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from dicom_node import log
 from dicom_node.config import DicomWebDestination, NodeRules
 from dicom_node.errors import BadConfiguration, PeerBusy, PeerUnreachable, Refused
+from dicom_node.secret import read_secret
 from dicom_node.store import Sendable
 
 from .answers import Answers, Took
@@ -253,27 +253,13 @@ def _certificate(error: BaseException) -> str:
 
 def _authorization(destination: DicomWebDestination) -> dict[str, str]:
     """The header that says who we are. Raises BadConfiguration if its secret is not there."""
-    token = _secret(destination.name, destination.token_env, destination.token_file)
+    token = read_secret(destination.name, destination.token_env, destination.token_file)
     if token:
         return {"Authorization": f"Bearer {token}"}
-    password = _secret(destination.name, destination.password_env, destination.password_file)
+    password = read_secret(destination.name, destination.password_env, destination.password_file)
     if password:
         return dict(urllib3.make_headers(basic_auth=f"{destination.user}:{password}"))
     return {}
-
-
-def _secret(name: str, variable: str, path: Path | None) -> str:
-    if variable:
-        found = os.environ.get(variable, "")
-        if not found:
-            raise BadConfiguration(f"{name}: the environment variable {variable} is not set")
-        return found
-    if path is not None:
-        try:
-            return path.read_text().strip()
-        except OSError as e:
-            raise BadConfiguration(f"{name}: cannot read {path}: {e.strerror}") from e
-    return ""
 
 
 class _Multipart(io.RawIOBase):

@@ -1,11 +1,13 @@
 """The store: what the node knows about instances, cases, revisions, results and deliveries."""
 
+from .audit import AuditStore, Transfer
 from .base import Clock, Database
 from .clocks import ClockStore
 from .commitments import ASK_AGAIN_S, LONGEST_PUT_OFF_S, CommitmentStore, Item, Request, Transaction
 from .deliveries import Delivery, DeliveryStore, Sendable, Taken
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
+from .feeds import LONGEST_SILENCE_S, FeedStore, Happening, Marks
 from .folders import FolderStore
 from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
 from .ledger import GENESIS, Entry, Kind
@@ -21,6 +23,7 @@ __all__ = [
     "ASK_AGAIN_S",
     "GENESIS",
     "LONGEST_PUT_OFF_S",
+    "LONGEST_SILENCE_S",
     "Beat",
     "Clock",
     "CommitmentStore",
@@ -30,12 +33,14 @@ __all__ = [
     "DeliveryStore",
     "Entry",
     "Finding",
+    "Happening",
     "Inquiry",
     "InstanceStore",
     "Item",
     "Kept",
     "Kind",
     "Made",
+    "Marks",
     "Member",
     "Outcome",
     "Overview",
@@ -49,6 +54,7 @@ __all__ = [
     "Store",
     "Taken",
     "Transaction",
+    "Transfer",
     "Uncompared",
     "Waiting",
     "WorkerStore",
@@ -66,6 +72,8 @@ class Store(
     WorkerStore,
     ClockStore,
     MeasureStore,
+    FeedStore,
+    AuditStore,
     Overview,
 ):
     """All queries over one database; each public method is one transaction."""

@@ -56,4 +56,4 @@ class MeasureStore(Database):
             last = tx.execute(select(func.max(e.number))).scalar() or 0
             new = (e.number > number) & (e.number <= last)
             rows = tx.execute(select(e.kind, func.count()).where(new).group_by(e.kind))
-            return last, {kind: count for kind, count in rows}
+            return last, {row.kind: row[1] for row in rows}

@@ -362,3 +362,16 @@ workers = Table(
     Column("taken_over_at", Float),
     Column("taken_over_by", String(32)),
 )
+
+# Who is told of events, destination events and quarantined files, and up to which of each.
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("event", Integer, nullable=False),
+    Column("destination_event", Integer, nullable=False),
+    Column("quarantined", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("next_try_at", Float),
+    Column("claimed_until", Float),
+)

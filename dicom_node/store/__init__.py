@@ -11,7 +11,9 @@ from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Unco
 from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
+from .people import Known, PeopleStore
 from .persons import PersonStore
+from .queue import Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore
@@ -34,16 +36,22 @@ __all__ = [
     "Item",
     "Kept",
     "Kind",
+    "Known",
     "Made",
     "Member",
     "Outcome",
     "Overview",
     "Patient",
+    "PeopleStore",
+    "Pulse",
+    "QueueStore",
+    "Queued",
     "Receipt",
     "Received",
     "Request",
     "Revision",
     "Sendable",
+    "Sent",
     "Standing",
     "Store",
     "Taken",
@@ -56,6 +64,15 @@ __all__ = [
 
 
 class Store(
-    FolderStore, PersonStore, EvidenceStore, ReviewStore, CommitmentStore, WorkerStore, ClockStore, Overview
+    FolderStore,
+    PersonStore,
+    EvidenceStore,
+    ReviewStore,
+    CommitmentStore,
+    WorkerStore,
+    ClockStore,
+    PeopleStore,
+    QueueStore,
+    Overview,
 ):
     """All queries over one database; each public method is one transaction."""

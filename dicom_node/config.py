@@ -29,6 +29,7 @@ from .destinations import (
 from .errors import BadConfiguration
 from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
 from .telling import AuditRules, NotifyRules
+from .web_rules import WebRules
 
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ResolveRules",
     "RetryRules",
     "SiteRule",
+    "WebRules",
 ]
 
 
@@ -289,6 +291,7 @@ class Settings(BaseSettings):
     worker: WorkerRules = WorkerRules()
     notify: NotifyRules = NotifyRules()
     audit: AuditRules = AuditRules()
+    web: WebRules = WebRules()
     log: LogRules = LogRules()
 
     @model_validator(mode="after")

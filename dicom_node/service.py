@@ -20,6 +20,7 @@ from .config import Settings
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .spool import Spool
 from .store import Store, is_current, migrate
+from .tls import of_page, server_context
 
 if TYPE_CHECKING:
     from .archive import PacsArchive
@@ -157,6 +158,13 @@ def work(settings: Settings, stop: threading.Event) -> None:
     workflows.run(workflows.Worker(settings, open_store(settings), open_spool(settings)), stop)
 
 
+def face(settings: Settings, stop: threading.Event) -> None:
+    """The page's process."""
+    from . import web
+
+    web.run(settings, stop)
+
+
 def serve(settings: Settings, stop: threading.Event) -> None:
     """All rooms on one machine. A room that dies is started again; the others never notice.
 
@@ -169,6 +177,11 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
     if settings.watch.folder is not None:
         rooms["watcher"] = watch
+    if settings.web.enabled:
+        if settings.web.certificate is not None:
+            server_context(of_page(settings.web))
+        _require_port(settings.web.host, settings.web.port)
+        rooms["web"] = face
     supervisor = _Supervisor(settings, rooms)
     supervisor.start()
     while not stop.wait(0.5):

@@ -14,7 +14,9 @@ from .ledger import GENESIS, Entry, Kind
 from .measures import MeasureStore, Waiting
 from .migrate import is_current, migrate
 from .overview import Overview
+from .people import Known, PeopleStore
 from .persons import PersonStore
+from .queue import Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore
@@ -39,17 +41,23 @@ __all__ = [
     "Item",
     "Kept",
     "Kind",
+    "Known",
     "Made",
     "Marks",
     "Member",
     "Outcome",
     "Overview",
     "Patient",
+    "PeopleStore",
+    "Pulse",
+    "QueueStore",
+    "Queued",
     "Receipt",
     "Received",
     "Request",
     "Revision",
     "Sendable",
+    "Sent",
     "Standing",
     "Store",
     "Taken",
@@ -74,6 +82,8 @@ class Store(
     MeasureStore,
     FeedStore,
     AuditStore,
+    PeopleStore,
+    QueueStore,
     Overview,
 ):
     """All queries over one database; each public method is one transaction."""

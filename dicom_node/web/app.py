@@ -17,14 +17,15 @@ from starlette.staticfiles import StaticFiles
 
 from dicom_node.config import Settings
 from dicom_node.errors import NodeError, TemporaryError
+from dicom_node.measures import Measures
 from dicom_node.study import IllegalTransition
 
-from . import access, live, passwords, people, protect, queue
+from . import access, health, live, passwords, people, protect, queue
 from .desk import Desk
 from .render import render
 
 # One module, one page, one router.
-ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, live.router)
+ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, live.router, health.router)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.desk = desk
+    app.state.measures = Measures(settings, desk.store, desk.spool)
     app.state.heart = live.Heart(desk.store)
     app.state.tries = passwords.Tries()
     for router in ROUTERS:

@@ -31,7 +31,7 @@ def test_a_node_without_listener_and_worker_is_not_ready_and_says_why(tmp_path: 
 def test_strangers_learn_that_the_node_is_not_ready_and_no_more(tmp_path: Path) -> None:
     with served(tmp_path, web={"login": "local"}) as page:
         answer = page.browser().get("/readyz")
-        assert page.browser().get("/metrics").status_code == 401
+        assert page.browser(headers={"accept": "text/plain"}).get("/metrics").status_code == 401
     assert answer.status_code == 503
     assert all(check.keys() == {"ready"} for check in answer.json()["checks"].values())
 

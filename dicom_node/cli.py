@@ -12,6 +12,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from . import (
+    cli_backup,
     cli_cases,
     cli_conformance,
     cli_custody,
@@ -139,6 +140,7 @@ for verbs in (
     cli_conformance,
     cli_hold,
     cli_custody,
+    cli_backup,
     cli_network,
     cli_cases,
     cli_people,

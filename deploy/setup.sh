@@ -2,13 +2,18 @@
 # Sourced by demo.sh and test.sh: a virtual environment in .venv with the pinned dependencies.
 # Usage: set_up EXTRAS, for instance set_up demo,test
 
-set_up() {
-    local extras=$1 python=${PYTHON:-python3} stamp
-    cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+require_python() {
+    local python=${PYTHON:-python3}
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || {
         echo "Python 3.11 or 3.12 is needed; $("$python" --version) was found. Set PYTHON to name another." >&2
         exit 2
     }
+}
+
+set_up() {
+    local extras=$1 python=${PYTHON:-python3} stamp
+    cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+    require_python
     stamp="$extras $(sha256sum pyproject.toml deploy/constraints.txt | sha256sum | cut -c1-16)"
     [ "$(cat .venv/installed-"$extras" 2>/dev/null)" = "$stamp" ] && return
     "$python" -m venv .venv || {

@@ -1,0 +1,50 @@
+"""The command line: what it says of itself, and the page of documentation that is made from it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from dicom_node.cli import app
+
+DOCUMENT = Path(__file__).parents[3] / "deploy" / "docs" / "CLI.md"
+COMMAND = [sys.executable, "-m", "typer", "dicom_node.cli", "utils", "docs", "--name", "mrsi-node"]
+
+
+def verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+VERBS = dict(verbs(get_command(app)))
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_shows_an_example_of_itself(name: str) -> None:
+    words = VERBS[name].help or ""
+    assert f"Example: mrsi-node {name}" in words
+
+
+def test_the_document_is_made_from_the_commands() -> None:
+    """Made by: python -m typer dicom_node.cli utils docs --name mrsi-node > deploy/docs/CLI.md."""
+    done = subprocess.run(COMMAND, capture_output=True, text=True, check=True)
+    assert DOCUMENT.read_text() == done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_verbs(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node.cli", "--show-completion", shell],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "complete" in done.stdout.lower() or "compdef" in done.stdout

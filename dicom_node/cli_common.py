@@ -57,3 +57,11 @@ def open_node(path: Path | None) -> tuple[Settings, Store]:
 def print_json(value: object) -> None:
     """One JSON document, to standard output, for machines."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def told(as_json: bool, words: str, **facts: object) -> None:
+    """What was done: in words for people, or with its ``facts`` as JSON."""
+    if as_json:
+        print_json({"done": words, **facts})
+    else:
+        out.print(words)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_common import ConfigFile, open_node, out
+from .cli_common import AsJson, ConfigFile, open_node, told
 from .errors import UnsuitableInput
 from .study import AWAITS_RELEASE, CaseKey
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 def retry(
     what: Annotated[str, typer.Argument(help="Study Instance UID, case, or delivery as `status` prints it.")],
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run an ended study again, or try a given-up delivery again.
 
@@ -37,25 +38,25 @@ def retry(
     _, store = open_node(config_file)
     if ":" in what:
         store.retry_delivery(what)
-        out.print(f"delivery {what} will be tried again")
+        told(as_json, f"delivery {what} will be tried again", delivery=what)
         return
     key = store.latest_of_study(what)
     revision = store.revision(key)
     if revision.state not in ("DONE", "FAILED", "IGNORED"):
         raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
     store.retry(key, "retried by a person")
-    out.print(f"case {key} is queued again")
+    _say(as_json, key, "is queued again")
 
 
-def force(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
+def force(study: Study, reason: Reason, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Queue a study now that is still waited for.
 
     Example: mrsi-node force 1.2.840.113619.2.1 --reason "the FLAIR was never acquired"
     """
-    _say(open_node(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
+    _say(as_json, open_node(config_file)[1].force(study, f"forced by a person: {reason}"), "is queued")
 
 
-def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
+def hold(what: Target, reason: Reason, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Keep a study from being worked on, or results from being sent, until they are released.
 
     Example: mrsi-node hold 1.2.840.113619.2.1 --reason "wrong patient position, physicist looks"
@@ -64,12 +65,12 @@ def hold(what: Target, reason: Reason, config_file: ConfigFile = None) -> None:
     settings, store = open_node(config_file)
     if ":" in what:
         store.hold_delivery(what, f"held by a person: {reason}")
-        out.print(f"delivery {what} is held until it is released")
+        told(as_json, f"delivery {what} is held until it is released", delivery=what)
     elif what in {d.name for d in settings.destination}:
         store.hold_destination(what, f"held by a person: {reason}")
-        out.print(f"nothing goes to {what} until it is released")
+        told(as_json, f"nothing goes to {what} until it is released", destination=what)
     else:
-        _say(store.hold(what, f"held by a person: {reason}"), "is held until it is released")
+        _say(as_json, store.hold(what, f"held by a person: {reason}"), "is held until it is released")
 
 
 def release(
@@ -80,6 +81,7 @@ def release(
     ] = "",
     by: Annotated[str, typer.Option(help="Who releases results: a physicist or radiologist, by name.")] = "",
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let a held study, delivery or destination go on, or results that wait for someone to look at them.
 
@@ -90,25 +92,25 @@ def release(
     if destination:
         settings.destination_named(destination)
         delivery = store.release_results(what, destination, _signed(by, reason))
-        out.print(f"delivery {delivery} is released")
+        told(as_json, f"delivery {delivery} is released", delivery=delivery)
     elif ":" in what:
         waits = store.delivery(what).reason == AWAITS_RELEASE
         store.release_delivery(what, _signed(by, reason) if waits else f"released by a person: {reason}")
-        out.print(f"delivery {what} is released")
+        told(as_json, f"delivery {what} is released", delivery=what)
     elif what in {d.name for d in settings.destination}:
         store.release_destination(what, f"released by a person: {reason}")
-        out.print(f"{what} is released")
+        told(as_json, f"{what} is released", destination=what)
     else:
-        _say(store.release(what, f"released by a person: {reason}"), "is queued")
+        _say(as_json, store.release(what, f"released by a person: {reason}"), "is queued")
 
 
-def ignore(study: Study, reason: Reason, config_file: ConfigFile = None) -> None:
+def ignore(study: Study, reason: Reason, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Never work on a study, nor on what still comes for it; `retry` takes that back.
 
     Example: mrsi-node ignore 1.2.840.113619.2.1 --reason "phantom"
     """
     key = open_node(config_file)[1].ignore_study(study, f"ignored by a person: {reason}")
-    _say(key, "is ignored, with what still comes for it")
+    _say(as_json, key, "is ignored, with what still comes for it")
 
 
 def withdraw(
@@ -119,6 +121,7 @@ def withdraw(
         bool, typer.Option(help="Reject them for patient safety, not for quality.")
     ] = False,
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take back a study's results: every destination that has any gets a note that rejects them.
 
@@ -131,10 +134,13 @@ def withdraw(
     done = run(
         settings, store, open_spool(settings), study, by=by, because=reason, patient_safety=patient_safety
     )
-    for name, objects in done.objects.items():
-        out.print(f"{objects} objects at {name} are rejected: a note is on its way")
-    if not done.objects:
-        out.print("nothing had been sent, and nothing will be")
+    words = [f"{n} objects at {name} are rejected: a note is on its way" for name, n in done.objects.items()]
+    told(
+        as_json,
+        "\n".join(words) or "nothing had been sent, and nothing will be",
+        study=study,
+        rejected=dict(done.objects),
+    )
 
 
 def _signed(by: str, reason: str) -> str:
@@ -143,5 +149,5 @@ def _signed(by: str, reason: str) -> str:
     return f"released by {by}: {reason}"
 
 
-def _say(key: CaseKey, what: str) -> None:
-    out.print(f"case {key} {what}")
+def _say(as_json: bool, key: CaseKey, what: str) -> None:
+    told(as_json, f"case {key} {what}", case=key.case, revision=key.revision)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import pydicom
 import typer
+from rich.progress import Progress
 
-from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json
+from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json, told
 from .config import DicomDestination, Settings
 from .errors import BadConfiguration, Refused, UnsuitableInput
 
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
 def echo(
     destination: Annotated[str, typer.Argument(help="A destination's name in the configuration.")],
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a destination for a DICOM echo.
 
@@ -34,13 +36,14 @@ def echo(
 
     settings = load_settings(config_file)
     dispatch.echo(_dicom(settings, destination), settings.node)
-    out.print(f"{destination} answers")
+    told(as_json, f"{destination} answers", destination=destination)
 
 
 def send(
     destination: Annotated[str, typer.Argument(help="A destination's name in the configuration.")],
     paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders of them.")],
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send DICOM files to a destination.
 
@@ -53,14 +56,19 @@ def send(
     files = [f for f in files if pydicom.misc.is_dicom(f)]
     if not files:
         raise UnsuitableInput("no DICOM file among these paths")
-    sent = 0
-
-    def count(*_: object) -> None:
-        nonlocal sent
-        sent += 1
-
-    dispatch.send_paths(_dicom(settings, destination), files, settings.node, count)
-    out.print(f"{destination} took {sent} of {len(files)} files")
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task(f"to {destination}", total=len(files))
+        dispatch.send_paths(
+            _dicom(settings, destination), files, settings.node, lambda *_: progress.advance(task)
+        )
+        sent = int(progress.tasks[task].completed)
+    told(
+        as_json,
+        f"{destination} took {sent} of {len(files)} files",
+        destination=destination,
+        sent=sent,
+        files=len(files),
+    )
 
 
 def rehearse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from dicom_node.cli import app
+from tests.doors import STUDY, incoming, open_intake
 
 DOCUMENT = Path(__file__).parents[3] / "deploy" / "docs" / "CLI.md"
 COMMAND = [sys.executable, "-m", "typer", "dicom_node.cli", "utils", "docs", "--name", "mrsi-node"]
@@ -48,3 +50,16 @@ def test_shells_complete_verbs(shell: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0
     assert "complete" in done.stdout.lower() or "compdef" in done.stdout
+
+
+def test_what_a_person_does_is_told_as_json_to_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_intake(tmp_path).accept(incoming(), source="SCANNER")
+    capsys.readouterr()  # what the intake logged
+    monkeypatch.setenv("MRSI_NODE__STORAGE__FOLDER", str(tmp_path))
+    for verb in ("hold", "release", "ignore"):
+        app([verb, STUDY, "--reason", "checked", "--json"], standalone_mode=False)
+        said = json.loads(capsys.readouterr().out)
+        assert said["revision"] == 1
+        assert said["done"].startswith(f"case {said['case']} is ")

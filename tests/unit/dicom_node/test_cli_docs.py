@@ -62,4 +62,4 @@ def test_what_a_person_does_is_told_as_json_to_programs(
         app([verb, STUDY, "--reason", "checked", "--json"], standalone_mode=False)
         said = json.loads(capsys.readouterr().out)
         assert said["revision"] == 1
-        assert said["done"].startswith(f"case {said['case']} is ")
+        assert said["done"].startswith(f"case {said['case']}/1 is ")

@@ -120,20 +120,30 @@ def check_config(
 
 
 @app.command()
-def migrate(config_file: ConfigFile = None) -> None:
+def migrate(
+    config_file: ConfigFile = None,
+    to: Annotated[
+        str, typer.Option(help="Go back to an older version's schema, with the node stopped and backed up.")
+    ] = "",
+) -> None:
     """Bring the database to this version's schema, and the workflow engine's to the engine's.
 
     Example: mrsi-node migrate --config config/node.toml
+    Example: mrsi-node migrate --to 0007
     """
-    from .store import Store
+    from .store import Store, go_back, newest
     from .store import migrate as run
     from .workflows import migrate_engine
 
     storage = load_settings(config_file).storage
+    if to:
+        go_back(Store(storage.database_url), to)
+        out.print(f"the schema is {to}: start only the version that it belongs to")
+        return
     run(Store(storage.database_url))
     if storage.engine_database:
         migrate_engine(storage.engine_url)
-    out.print("the schema is this version's")
+    out.print(f"the schema is this version's: {newest()}")
 
 
 for verbs in (

@@ -12,7 +12,7 @@ from .folders import FolderStore
 from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Uncompared
 from .ledger import GENESIS, Entry, Kind
 from .measures import MeasureStore, Waiting
-from .migrate import is_current, migrate
+from .migrate import go_back, is_current, migrate, newest
 from .overview import Overview
 from .people import Known, PeopleStore
 from .persons import PersonStore
@@ -66,8 +66,10 @@ __all__ = [
     "Uncompared",
     "Waiting",
     "WorkerStore",
+    "go_back",
     "is_current",
     "migrate",
+    "newest",
 ]
 
 

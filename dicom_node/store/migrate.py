@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, MetaData, String, Table, inspect, select
 
+from dicom_node.errors import UnsuitableInput
+
 from .base import Database
 
 if TYPE_CHECKING:
@@ -39,6 +41,22 @@ def migrate(database: Database) -> None:
     command.upgrade(_config(database), "head")
 
 
+def go_back(database: Database, to: str) -> None:
+    """Undo every migration after revision ``to``, for an older version of the node.
+
+    What only later versions keep is lost: take a backup first. Raises UnsuitableInput if there is no such
+    revision, or the schema is not this version's.
+    """
+    known = sorted(script.name.split("_")[0] for script in _SCRIPTS.glob("versions/[0-9]*_*.py"))
+    if to not in known:
+        raise UnsuitableInput(f"no schema {to!r}; there are: {', '.join(known)}")
+    if not is_current(database):
+        raise UnsuitableInput("the schema is not this version's: the version that made it must go back")
+    from alembic import command
+
+    command.downgrade(_config(database), to)
+
+
 def is_current(database: Database) -> bool:
     """Whether the schema is this version's."""
     with database.engine.connect().execution_options(read_only=True) as connection:
@@ -48,5 +66,5 @@ def is_current(database: Database) -> bool:
 
 
 def newest() -> str:
-    """This version's revision: scripts are named by their revision,, which are numbered in order."""
+    """This version's revision: scripts are named by their revision, which are numbered in order."""
     return max(script.name.split("_")[0] for script in (_SCRIPTS / "versions").glob("[0-9]*_*.py"))

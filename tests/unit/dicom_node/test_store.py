@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import Conflict, OutOfSpace, UnsuitableInput
-from dicom_node.store import Finding, Made, Outcome, Received, Store, is_current, migrate, tables
+from dicom_node.store import Finding, Made, Outcome, Received, Store, go_back, is_current, migrate, tables
 from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
 from tests.doors import Clock
@@ -733,3 +733,14 @@ def test_clocks_of_several_machines_may_differ_a_little(store: Store, clock: Clo
     receive(store)
     clock.now -= 30
     assert store.set_right() == 0
+
+
+def test_an_older_versions_schema_can_be_gone_back_to_and_what_it_knew_is_kept(store: Store) -> None:
+    store.record(an_instance("1.1"))
+    before = [(e.number, e.digest) for e in store.ledger()]
+    go_back(store, "0005")
+    assert not is_current(store)
+    migrate(store)
+    assert [(e.number, e.digest) for e in store.ledger()] == before
+    with pytest.raises(UnsuitableInput, match="no schema '9999'"):
+        go_back(store, "9999")

@@ -16,7 +16,7 @@ from .migrate import go_back, is_current, migrate, newest
 from .overview import Overview
 from .people import Known, PeopleStore
 from .persons import PersonStore
-from .queue import Pulse, Queued, QueueStore, Sent
+from .queue import Arrived, Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore
@@ -26,6 +26,7 @@ __all__ = [
     "GENESIS",
     "LONGEST_PUT_OFF_S",
     "LONGEST_SILENCE_S",
+    "Arrived",
     "Beat",
     "Clock",
     "CommitmentStore",

@@ -14,6 +14,7 @@ from .overview import Overview
 from .persons import PersonStore
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
+from .views import ReceivedHeader, ResultSet, Views
 from .workers import Beat, WorkerStore
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "Patient",
     "Receipt",
     "Received",
+    "ReceivedHeader",
     "Request",
+    "ResultSet",
     "Revision",
     "Sendable",
     "Standing",
@@ -56,6 +59,14 @@ __all__ = [
 
 
 class Store(
-    FolderStore, PersonStore, EvidenceStore, ReviewStore, CommitmentStore, WorkerStore, ClockStore, Overview
+    FolderStore,
+    PersonStore,
+    EvidenceStore,
+    ReviewStore,
+    CommitmentStore,
+    WorkerStore,
+    ClockStore,
+    Overview,
+    Views,
 ):
     """All queries over one database; each public method is one transaction."""

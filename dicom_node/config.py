@@ -28,6 +28,7 @@ from .destinations import (
 )
 from .errors import BadConfiguration
 from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
+from .web_rules import WebRules
 
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ResolveRules",
     "RetryRules",
     "SiteRule",
+    "WebRules",
 ]
 
 
@@ -286,6 +288,7 @@ class Settings(BaseSettings):
     peer: tuple[PeerRules, ...] = ()
     retention: RetentionRules = RetentionRules()
     worker: WorkerRules = WorkerRules()
+    web: WebRules = WebRules()
     log: LogRules = LogRules()
 
     @model_validator(mode="after")

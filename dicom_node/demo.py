@@ -133,6 +133,9 @@ low_water_mb = 100
 quiet_period_s = 3.0
 poll_s = 0.5
 
+[web]
+port = {free_port()}
+
 [[destination]]
 type = "folder"
 name = "results"

@@ -140,6 +140,13 @@ def work(settings: Settings, stop: threading.Event) -> None:
     workflows.run(workflows.Worker(settings, open_store(settings), open_spool(settings)), stop)
 
 
+def face(settings: Settings, stop: threading.Event) -> None:
+    """The page's process."""
+    from . import web
+
+    web.run(settings, stop)
+
+
 def serve(settings: Settings, stop: threading.Event) -> None:
     """All rooms on one machine. A room that dies is started again; the others never notice.
 
@@ -152,6 +159,9 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     rooms: dict[str, Room] = {"listener": listen, "housekeeping": keep_house, "worker": work}
     if settings.watch.folder is not None:
         rooms["watcher"] = watch
+    if settings.web.enabled:
+        _require_port(settings.web.host, settings.web.port)
+        rooms["web"] = face
     supervisor = _Supervisor(settings, rooms)
     supervisor.start()
     while not stop.wait(0.5):

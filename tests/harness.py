@@ -57,10 +57,12 @@ class Node:
         predecessor_s: float = 60.0,
         watch: bool = False,
         pictures: bool = False,
+        page: str = "enabled = false",
     ) -> None:
         """``storage``: lines under [storage] instead of a folder and databases of the node's own.
 
         ``pictures``: those of colour and the summary page take longer than all else; on only where looked at.
+        ``page``: lines under [web]; nodes that run side by side would meet at its usual port.
         """
         self.folder = folder
         self.port = free_port()
@@ -88,6 +90,8 @@ method = "{method}"
 name = "{worker}"
 takeover_s = {takeover_s}
 predecessor_s = {predecessor_s}
+[web]
+{page}
 {destinations}
 """)
         self._process: subprocess.Popen[bytes] | None = None

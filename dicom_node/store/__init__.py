@@ -11,7 +11,9 @@ from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Unco
 from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
+from .people import Known, PeopleStore
 from .persons import PersonStore
+from .queue import Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .views import ReceivedHeader, ResultSet, Views
@@ -35,11 +37,16 @@ __all__ = [
     "Item",
     "Kept",
     "Kind",
+    "Known",
     "Made",
     "Member",
     "Outcome",
     "Overview",
     "Patient",
+    "PeopleStore",
+    "Pulse",
+    "QueueStore",
+    "Queued",
     "Receipt",
     "Received",
     "ReceivedHeader",
@@ -47,6 +54,7 @@ __all__ = [
     "ResultSet",
     "Revision",
     "Sendable",
+    "Sent",
     "Standing",
     "Store",
     "Taken",
@@ -66,6 +74,8 @@ class Store(
     CommitmentStore,
     WorkerStore,
     ClockStore,
+    PeopleStore,
+    QueueStore,
     Overview,
     Views,
 ):

@@ -84,7 +84,7 @@ revisions = Table(
     Column("state", String(16), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("since", Float, nullable=False),
+    Column("since", Float, nullable=False, index=True),
     Column("last_received_at", Float, nullable=False),
     Column("input_digest", String(64), nullable=False),
     Column("report", Text),
@@ -361,4 +361,31 @@ workers = Table(
     Column("seen_at", Float, nullable=False),
     Column("taken_over_at", Float),
     Column("taken_over_by", String(32)),
+)
+
+# People who may sign in to the page, their sessions and their keys to its API. Secrets as hashes only.
+people = Table(
+    "people",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", Text, nullable=False),  # Argon2id, with its parameters and salt
+    Column("since", Float, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("name", ForeignKey(people.c.name), nullable=False, index=True),
+    Column("begun_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("name", ForeignKey(people.c.name), nullable=False, index=True),
+    Column("since", Float, nullable=False),
 )

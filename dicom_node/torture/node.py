@@ -208,6 +208,8 @@ longest_wait_s = 3600.0
 method = "bicubic"
 [worker]
 name = "tortured"
+[web]
+enabled = false
 [[destination]]
 type = "dicom"
 name = "PACS"

@@ -1,0 +1,125 @@
+"""People who may sign in to the page, their sessions and their keys. Of secrets only hashes come here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
+
+from dicom_node.errors import UnsuitableInput
+
+from . import tables as t
+from .base import Database
+
+# A session's last look is written down no more often than this.
+_LOOKS_S = 60.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """A person the page knows; ``since`` in UTC seconds since the epoch."""
+
+    name: str
+    role: str
+    since: float
+
+
+class PeopleStore(Database):
+    """Rows of people, sessions and keys."""
+
+    def people(self) -> list[Known]:
+        """Everybody, by name."""
+        with self._read() as tx:
+            rows = tx.execute(t.people.select().order_by(t.people.c.name))
+            return [Known(r.name, r.role, r.since) for r in rows]
+
+    def add_person(self, name: str, role: str, password: str) -> None:
+        """``password``: its Argon2 hash. Raises UnsuitableInput if the name is taken."""
+        values = {"name": name, "role": role, "password": password, "since": self.clock()}
+        try:
+            with self._write() as tx:
+                tx.execute(t.people.insert().values(**values))
+        except IntegrityError:
+            raise UnsuitableInput(f"{name} is known already") from None
+
+    def remove_person(self, name: str) -> None:
+        """With every session and key, at once. Raises UnsuitableInput if there is no such person."""
+        with self._write() as tx:
+            self._known(tx, name)
+            for table in (t.sessions, t.keys, t.people):
+                tx.execute(table.delete().where(table.c.name == name))
+
+    def set_password(self, name: str, password: str) -> None:
+        """Another Argon2 hash; whoever is signed in by the old password is not any more."""
+        with self._write() as tx:
+            self._known(tx, name)
+            tx.execute(t.people.update().where(t.people.c.name == name).values(password=password))
+            tx.execute(t.sessions.delete().where(t.sessions.c.name == name))
+
+    def set_role(self, name: str, role: str) -> None:
+        """From the next request on. Raises UnsuitableInput if there is no such person."""
+        with self._write() as tx:
+            self._known(tx, name)
+            tx.execute(t.people.update().where(t.people.c.name == name).values(role=role))
+
+    @staticmethod
+    def _known(tx: Connection, name: str) -> None:
+        if tx.execute(select(t.people.c.name).where(t.people.c.name == name)).first() is None:
+            raise UnsuitableInput(f"nobody here is called {name} (see: mrsi-node user list)")
+
+    def password_of(self, name: str) -> str | None:
+        """Its Argon2 hash; None if there is no such person."""
+        with self._read() as tx:
+            return tx.execute(select(t.people.c.password).where(t.people.c.name == name)).scalar()
+
+    def begin_session(self, name: str, sha256: str, longest_s: float) -> None:
+        """``name`` has signed in. Sessions older than ``longest_s`` are swept out."""
+        now = self.clock()
+        with self._write() as tx:
+            tx.execute(t.sessions.delete().where(t.sessions.c.begun_at < now - longest_s))
+            tx.execute(t.sessions.insert().values(sha256=sha256, name=name, begun_at=now, seen_at=now))
+
+    def end_session(self, sha256: str) -> None:
+        """Signed out; nothing to end is fine."""
+        with self._write() as tx:
+            tx.execute(t.sessions.delete().where(t.sessions.c.sha256 == sha256))
+
+    def person_of_session(
+        self, sha256: str, *, longest_s: float, idle_s: float, looks: bool = True
+    ) -> Known | None:
+        """Who signed in less than ``longest_s`` ago and looked less than ``idle_s`` ago.
+
+        ``looks``: whether this is a look.
+        """
+        now, s, p = self.clock(), t.sessions.c, t.people.c
+        query = select(p.name, p.role, p.since, s.seen_at).join(t.people, p.name == s.name)
+        alive = (s.sha256 == sha256) & (s.begun_at > now - longest_s) & (s.seen_at > now - idle_s)
+        with self._read() as tx:
+            row = tx.execute(query.where(alive)).one_or_none()
+        if row is None:
+            return None
+        if looks and now - row.seen_at > min(_LOOKS_S, idle_s / 4):
+            with self._write() as tx:
+                tx.execute(t.sessions.update().where(s.sha256 == sha256).values(seen_at=now))
+        return Known(row.name, row.role, row.since)
+
+    def add_key(self, name: str, sha256: str) -> None:
+        """A key to the API that acts as ``name``. Raises UnsuitableInput if there is no such person."""
+        with self._write() as tx:
+            self._known(tx, name)
+            tx.execute(t.keys.insert().values(sha256=sha256, name=name, since=self.clock()))
+
+    def remove_keys(self, name: str) -> int:
+        """All keys of a person; how many there were."""
+        with self._write() as tx:
+            self._known(tx, name)
+            return int(tx.execute(t.keys.delete().where(t.keys.c.name == name)).rowcount)
+
+    def person_of_key(self, sha256: str) -> Known | None:
+        """Whose key this is."""
+        p, k = t.people.c, t.keys.c
+        query = select(p.name, p.role, p.since).join(t.keys, k.name == p.name).where(k.sha256 == sha256)
+        with self._read() as tx:
+            row = tx.execute(query).one_or_none()
+        return None if row is None else Known(row.name, row.role, row.since)

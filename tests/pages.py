@@ -1,0 +1,83 @@
+"""The node's page, really served on loopback, over a store and spool of its own."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dicom_node import web
+from dicom_node.config import Settings
+from dicom_node.demo import free_port
+from dicom_node.store import Store
+from dicom_node.web_rules import WebRules
+from tests.doors import Clock, sqlite_in
+
+_TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
+
+
+class Page:
+    """A page that is being served; ``store`` is another hand upon the same rows."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
+        self.url = settings.web.url
+
+    def browser(self, **options: Any) -> Browser:
+        """With no cookie yet."""
+        return Browser(self.url, **options)
+
+
+class Browser(httpx.Client):
+    """A client that keeps cookies, and sends forms as a browser does: with the token of the page."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        headers = {"accept": "text/html", **options.pop("headers", {})}
+        super().__init__(base_url=url, headers=headers, timeout=60, trust_env=False, **options)
+
+    def token(self, path: str = "/login") -> str:
+        """The CSRF token in the forms of a page."""
+        found = _TOKEN.search(self.get(path, follow_redirects=True).text)
+        assert found is not None, f"no form on {path}"
+        return found[1]
+
+    def fill(self, path: str, form: dict[str, str], token_of: str | None = None) -> httpx.Response:
+        """A form's fields, to where it goes, with the token of the page that holds it."""
+        return self.post(path, data={**form, "csrf": self.token(token_of or path)})
+
+    def sign_in(self, name: str, password: str) -> httpx.Response:
+        return self.fill("/login", {"name": name, "password": password})
+
+
+@contextmanager
+def served(folder: Path, *, clock: Clock | None = None, **settings: Any) -> Iterator[Page]:
+    """``settings``: further tables of the configuration; ``web`` may name all but the port."""
+    rules = WebRules.model_validate({**settings.pop("web", {}), "port": free_port()})
+    configured = Settings(storage={"folder": folder}, web=rules, **settings)
+    store = Store(sqlite_in(folder), *([clock] if clock else []))
+    stop = threading.Event()
+    thread = threading.Thread(target=web.run, args=(configured, stop), name="page-under-test")
+    thread.start()
+    try:
+        _wait_for(rules.port, thread)
+        yield Page(configured, store)
+    finally:
+        stop.set()
+        thread.join(30)
+        store.close()
+
+
+def _wait_for(port: int, thread: threading.Thread) -> None:
+    while thread.is_alive():
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("the page ended at once")

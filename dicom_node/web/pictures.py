@@ -140,6 +140,12 @@ def colour_bar(colours: str) -> bytes:
     return _png(Image.fromarray(np.ascontiguousarray(row)))
 
 
+def steps(colours: str) -> tuple[list[int], list[int], list[int]]:
+    """Red, green and blue of a colour map at 256 steps."""
+    red, green, blue = np.rint(_lookup(colours)).astype(int).T.tolist()
+    return red, green, blue
+
+
 def sampled(shown: Shown, points: NDArray[np.float64]) -> NDArray[np.float32]:
     """The voxel that holds each of ``points`` (…, 3); NaN outside the grid."""
     index = np.rint(shown.grid.to_index(points)).astype(int)

@@ -113,9 +113,23 @@ class StudyVolumes:
         if layer.kind == "measured":
             return self._source.measured(self._shelf)[layer.key]
         if layer.kind == "segment":
-            return _segment(layer, self._path(_SEGMENTATION))
+            return self._on_the_maps_grid(_segment(layer, self._path(_SEGMENTATION)))
         names = self._planes() if layer.kind == "anatomy" else [f"PM_{layer.name}"]
         return _stacked(layer, [self._path(name) for name in names])
+
+    def _on_the_maps_grid(self, part: Shown) -> Shown:
+        """A segmentation leaves out planes without any segment: put them back."""
+        key = next((x.key for x in self.layers.values() if x.kind == "map"), None)
+        if key is None:
+            return part
+        whole = self.load(key).grid
+        first = np.rint(whole.to_index(part.grid.to_patient((0, 0, 0)))).astype(int)
+        last = first + part.grid.shape
+        if (first < 0).any() or (last > whole.shape).any():
+            return part
+        mask = np.zeros(whole.shape, dtype=bool)
+        mask[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = part.values
+        return Shown(part.layer, mask, whole)
 
     def _path(self, name: str) -> Path:
         return self._spool.path(self._by_name[name].path)
@@ -182,7 +196,7 @@ class Shelf:
         self._headers: OrderedDict[str, Layer] = OrderedDict()
         self._measured: OrderedDict[str, Mapping[str, Shown]] = OrderedDict()
         self._lock = threading.Lock()
-        self._reading = threading.Lock()  # one reads at a time: two would read the same twice
+        self._reading = threading.RLock()  # one reads at a time: two would read the same twice
 
     def get(self, tag: str, read: Callable[[], Shown]) -> Shown:
         """The volume of ``tag``, from memory or read now."""

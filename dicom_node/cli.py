@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from . import cli_cases, cli_conformance, cli_custody, cli_hold, cli_network, cli_status, cli_torture, config
+from . import (
+    cli_cases,
+    cli_conformance,
+    cli_custody,
+    cli_hold,
+    cli_network,
+    cli_people,
+    cli_status,
+    cli_torture,
+    config,
+)
 from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json
 from .errors import NodeError, Refused, TemporaryError
 
@@ -59,13 +69,16 @@ def _until_told() -> threading.Event:
 
 @app.command()
 def serve(config_file: ConfigFile = None) -> None:
-    """Run the node: listener, watch folder, housekeeping and one worker, until SIGTERM or Ctrl-C.
+    """Run the node: listener, watch folder, housekeeping, page and one worker, until SIGTERM or Ctrl-C.
 
     Example: mrsi-node serve --config config/node.toml
     """
     from .service import serve as run
 
-    run(load_settings(config_file), _until_told())
+    settings = load_settings(config_file)
+    if settings.web.enabled:
+        err.print(f"the node's page: {settings.web.url}")
+    run(settings, _until_told())
 
 
 @app.command()
@@ -121,7 +134,16 @@ def migrate(config_file: ConfigFile = None) -> None:
     out.print("the schema is this version's")
 
 
-for verbs in (cli_status, cli_conformance, cli_hold, cli_custody, cli_network, cli_cases, cli_torture):
+for verbs in (
+    cli_status,
+    cli_conformance,
+    cli_hold,
+    cli_custody,
+    cli_network,
+    cli_cases,
+    cli_people,
+    cli_torture,
+):
     verbs.register(app)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pydicom
 from pydicom import Dataset
 
@@ -226,6 +227,12 @@ def _report(
         "inpainted_fraction": result.quality.inpainted_fraction,
         "rejected_share": {str(m): share for m, share in result.quality.rejected_share.items()},
         "rejected_because": {str(q.metabolite): dict(q.reasons) for q in result.quality.maps},
+        "uncertainty": _uncertainty(result),
+        "likeness": _likeness(result),
+        "anatomy": [
+            {"contrast": str(m.contrast), "moved": m.matrix is not None, "guide": m.contrast in how.guides}
+            for m in result.motions
+        ],
         "guide": "+".join(how.guides) or None,
         "registration": how.registration,
         "steps": list(how.steps),
@@ -239,3 +246,27 @@ def _report(
             **{p: importlib.metadata.version(p) for p in ("torch", "highdicom", "pydicom", "numpy")},
         },
     }
+
+
+def _uncertainty(result: sr_core.SuperResolved) -> dict[str, dict[str, float]]:
+    """Map -> medians over the brain of its values and of their half-widths (90 %), in its unit."""
+    if not result.brain.any():
+        return {}
+    doubts = {u.of: u.values for u in result.uncertainty if u.method.startswith("half-width")}
+    return {
+        str(m.metabolite): {
+            "value": float(np.median(m.values[result.brain])),
+            "half_width": float(np.median(doubts[str(m.metabolite)][result.brain])),
+        }
+        for m in result.maps
+        if str(m.metabolite) in doubts
+    }
+
+
+def _likeness(result: sr_core.SuperResolved) -> dict[str, Any] | None:
+    """How unlike clean studies the input is; None for one too small to be judged."""
+    novelty = result.novelty
+    if novelty is None:
+        return None
+    numbers = {"score": novelty.score, "threshold": novelty.threshold}
+    return {**numbers, "unlike": novelty.is_unlike, "reason": novelty.reason}

@@ -20,6 +20,7 @@ from .config import Settings
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .spool import Spool
 from .store import Store, is_current, migrate
+from .tls import of_page, server_context
 
 if TYPE_CHECKING:
     from .archive import PacsArchive
@@ -160,6 +161,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if settings.watch.folder is not None:
         rooms["watcher"] = watch
     if settings.web.enabled:
+        if settings.web.certificate is not None:
+            server_context(of_page(settings.web))
         _require_port(settings.web.host, settings.web.port)
         rooms["web"] = face
     supervisor = _Supervisor(settings, rooms)

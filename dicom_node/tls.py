@@ -9,6 +9,7 @@ from pathlib import Path
 from . import log
 from .config import TlsRules
 from .errors import BadConfiguration
+from .web_rules import WebRules
 
 _LOG = log.get("tls")
 
@@ -34,7 +35,7 @@ def server_context(rules: TlsRules) -> ssl.SSLContext:
         context.load_cert_chain(rules.certificate, rules.key, password=lambda: "")
     except OSError as e:
         raise BadConfiguration(
-            f"tls.certificate {rules.certificate} and tls.key {rules.key} cannot be used together: "
+            f"certificate {rules.certificate} and key {rules.key} cannot be used together: "
             f"{e.strerror or e}"
         ) from e
     context.verify_mode = ssl.CERT_REQUIRED if rules.client == "required" else ssl.CERT_OPTIONAL
@@ -48,6 +49,11 @@ def server_context(rules: TlsRules) -> ssl.SSLContext:
     else:
         context.verify_mode = ssl.CERT_NONE  # there is nobody to verify against
     return context
+
+
+def of_page(rules: WebRules) -> TlsRules:
+    """The page's certificate, by the same rules; browsers show none."""
+    return TlsRules(certificate=rules.certificate, key=rules.key, client="optional")
 
 
 def ends_at(certificate: Path) -> float:

@@ -16,9 +16,15 @@ import httpx
 from dicom_node import web
 from dicom_node.config import Settings
 from dicom_node.demo import free_port
+from dicom_node.intake import Incoming, Intake
+from dicom_node.simulate.export import Identity
+from dicom_node.spool import Spool
 from dicom_node.store import Store
+from dicom_node.study import CaseKey
 from dicom_node.web_rules import WebRules
-from tests.doors import Clock, sqlite_in
+from dicom_node.workflows import Worker
+from tests import builders
+from tests.doors import Clock, as_file, sqlite_in
 
 _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
@@ -81,3 +87,27 @@ def _wait_for(port: int, thread: threading.Thread) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError("the page ended at once")
+
+
+def real_study(settings: Settings, number: int = 1, deliver: bool = True, **identity: str) -> str:
+    """A small study through the node's own rooms, from intake to its destinations; the case.
+
+    ``identity``: of the patient, as simulate.export.Identity spells it. Without ``deliver`` it waits for that.
+    """
+    store = Store(settings.storage.database_url)
+    spool = Spool(settings.storage.folder / "spool")
+    intake = Intake(spool, store)
+    instances = builders.study(identity=Identity(**{"study": str(number), **identity}))
+    for instance in instances:
+        intake.accept(Incoming(as_file(instance)), source="SCANNER")
+    case = store.case_of(str(instances[0].StudyInstanceUID))
+    assert case is not None
+    key = CaseKey(case, 1)
+    store.complete(key, "everything announced has come")
+    worker = Worker(settings, store, spool)
+    worker.resolve(key)
+    while deliver and (due := [d for d in store.deliveries_due() if d.key == key]):
+        for delivery in due:
+            worker.courier.try_delivery(delivery.delivery_id)
+    store.close()
+    return case

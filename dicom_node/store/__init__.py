@@ -13,7 +13,7 @@ from .migrate import is_current, migrate
 from .overview import Overview
 from .people import Known, PeopleStore
 from .persons import PersonStore
-from .queue import Pulse, Queued, QueueStore, Sent
+from .queue import Arrived, Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .views import ReceivedHeader, ResultSet, Views
@@ -23,6 +23,7 @@ __all__ = [
     "ASK_AGAIN_S",
     "GENESIS",
     "LONGEST_PUT_OFF_S",
+    "Arrived",
     "Beat",
     "Clock",
     "CommitmentStore",

@@ -309,7 +309,7 @@ class DeliveryStore(DestinationStore):
             started_at=self.clock(),
         )
 
-    def retry_delivery(self, delivery_id: str) -> None:
+    def retry_delivery(self, delivery_id: str, because: str = "retried") -> None:
         """A person wants a failed delivery tried again: a new attempt, everything counted anew.
 
         Raises UnsuitableInput if it is not known or has not failed.
@@ -320,7 +320,7 @@ class DeliveryStore(DestinationStore):
         self._move(
             delivery,
             DeliveryState.PENDING,
-            "retried",
+            because,
             attempt=delivery.attempt + 1,
             tries=0,
             failures=0,

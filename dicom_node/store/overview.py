@@ -66,6 +66,12 @@ class Overview(LedgerStore):
                 "workers": workers,
             }
 
+    def case_status(self, case: str) -> dict[str, Any] | None:
+        """One case as ``status`` shows it; None if there is no such case."""
+        with self._read() as tx:
+            known = tx.execute(select(t.cases.c.patient_id).where(t.cases.c.case_id == case)).one_or_none()
+            return None if known is None else {**self._case(tx, case), "patient_id": known.patient_id}
+
     @staticmethod
     def _refused(tx: Connection) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}

@@ -48,6 +48,17 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """A series as it came; ``facts`` of one of its instances, as JSON (dicom_node.facts), or empty."""
+
+    series_uid: str
+    study_uid: str
+    instances: int
+    facts: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Pulse:
     """How far the history has come: equal pulses, nothing new to show."""
 
@@ -116,6 +127,31 @@ class QueueStore(Database):
         query = select(e.case_id).where(e.id > event).distinct().limit(limit)
         with self._read() as tx:
             return [str(row.case_id) for row in tx.execute(query)]
+
+    def received_series(self, case: str) -> list[Arrived]:
+        """What has come for a case, series by series, in order of arrival."""
+        i, s = t.instances.c, t.studies.c
+        query = select(i.series_uid, i.study_uid, func.count(), func.max(i.facts), func.min(i.received_at))
+        mine = query.join(t.studies, s.study_uid == i.study_uid).where(s.case_id == case)
+        with self._read() as tx:
+            rows = tx.execute(mine.group_by(i.series_uid, i.study_uid).order_by(func.min(i.received_at)))
+            return [Arrived(uid, study, int(n), facts or "", float(at)) for uid, study, n, facts, at in rows]
+
+    def a_file_of(self, case: str) -> str | None:
+        """Spool path of one instance of a case; None if none is kept."""
+        i, s = t.instances.c, t.studies.c
+        query = select(i.path).join(t.studies, s.study_uid == i.study_uid).where(s.case_id == case)
+        with self._read() as tx:
+            return tx.execute(query.order_by(i.received_at, i.sop_uid).limit(1)).scalar()
+
+    def timeline(self, case: str, limit: int = 200) -> tuple[list[dict[str, Any]], int]:
+        """The last ``limit`` events of a case, newest first; how many there are."""
+        e = t.events.c
+        with self._read() as tx:
+            total = tx.execute(select(func.count()).select_from(t.events).where(e.case_id == case))
+            count = int(total.scalar_one())
+            rows = tx.execute(t.events.select().where(e.case_id == case).order_by(e.id.desc()).limit(limit))
+            return [dict(r._mapping) for r in rows], count
 
     def _queued(self, tx: Connection, rows: Sequence[Row[Any]]) -> list[Queued]:
         cases = [r.case_id for r in rows]

@@ -19,12 +19,18 @@ from dicom_node.config import Settings
 from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.study import IllegalTransition
 
-from . import access, live, passwords, people, protect, queue, viewer
+from . import access, live, passwords, people, protect, queue, study, viewer
 from .desk import Desk
 from .render import render
 
 # One module, one page, one router.
-ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, live.router, viewer.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    people.router,
+    queue.router,
+    study.router,
+    viewer.router,
+    live.router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 
 from dicom_node.study import State
 
+from . import acts
 from .access import Viewer
 from .desk import AtDesk
 from .render import render
@@ -52,4 +53,5 @@ def queue(
         destinations=[d.name for d in desk.settings.destination],
         open_deliveries=desk.store.open_deliveries(),
         standings=standings,
+        possible=acts.possible,
     )

@@ -24,11 +24,34 @@ STATES = {
     "CLOSED": "as usual",
 }
 
+# A circuit's states are an electrician's words.
+_CIRCUITS = {"OPEN": "Failing", "CLOSED": "As usual"}
+
 ROLES = {
     "viewer": "looks",
     "operator": "acts on studies, deliveries and destinations",
     "admin": "changes rules",
 }
+
+# What each act on a study does, for the person who is about to do it.
+ACTS = {
+    "force": "It is queued now, with what has come so far; nothing more is waited for.",
+    "hold": "Nothing is made of it until somebody releases it. What comes late joins it.",
+    "release": "It is queued again, with everything that has come until now.",
+    "retry": "It is run again from the start, with the settings and models of now.",
+    "ignore": "Nothing is made of it, nor of what still comes for it, until somebody retries it.",
+    "withdraw": "Every destination that has any of its results gets a note that rejects them; nothing more "
+    "of them is sent. What a PACS then hides or deletes is its own affair.",
+}
+
+ACTS_ON_DELIVERY = {
+    "hold": "Nothing more of it is sent until somebody releases it; a try under way ends first.",
+    "release": "It goes on, with its whole time before it is given up.",
+    "retry": "It is tried again, everything counted anew.",
+}
+
+# What a delivery brings.
+PURPOSES = {"results": "results", "withdrawal": "note of withdrawal", "reason": "why there is no result"}
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -48,4 +71,4 @@ def age(at: float, now: float) -> str:
 
 def state(name: str) -> str:
     """A state as people read it: Receiving."""
-    return name.capitalize()
+    return _CIRCUITS.get(name, name.capitalize())

@@ -5,6 +5,7 @@ What is shown of it is known beforehand: measured maps are ``builders.asymmetric
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from dicom_node.config import IdentifyRules, OutputRules
 from dicom_node.encode import encode_study
 from dicom_node.intake import Incoming, Intake
-from dicom_node.process import Case, decode_case, identify_case
+from dicom_node.process import Case, _report, decode_case, identify_case
 from dicom_node.source import SourceStudy
 from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Made, Store
@@ -74,6 +75,8 @@ def finished_study(
         uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
         made.append(Made(spool.relative(path), o.kind, o.name, *uids, sha256_of(path)))
         files[o.name] = path
-    store.encoded(key, made, "", "digest", destinations)
+    report = out / "report.json"
+    report.write_text(json.dumps(_report(identified, source, result, made, 1.0)))
+    store.encoded(key, made, spool.relative(report), "digest", destinations)
     (study_uid,) = store.studies_of(key.case)
     return Finished(folder, store, spool, key, study_uid, source, result, files)

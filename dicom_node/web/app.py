@@ -19,7 +19,7 @@ from dicom_node.config import Settings
 from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.study import IllegalTransition
 
-from . import access, live, passwords, people, protect, queue, study, viewer
+from . import access, downloads, live, passwords, people, protect, queue, study, viewer
 from .desk import Desk
 from .render import render
 
@@ -29,6 +29,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     queue.router,
     study.router,
     viewer.router,
+    downloads.router,
     live.router,
 )
 

@@ -25,6 +25,8 @@ from sr_core import Grid
 from . import pictures, protect
 from .access import Viewer
 from .desk import AtDesk, Desk
+from .measurements import COLUMNS as COLUMNS_OF_FIGURES
+from .measurements import read_measurements
 from .pictures import COLOURS, Look, Plane, Point, Scene
 from .render import render
 from .volumes import Layer, Shelf, Shown, StudyVolumes, volumes_of
@@ -78,7 +80,8 @@ def view(request: Request, case: str, desk: AtDesk, person: Viewer) -> Response:
     names = _map_names(volumes)
     if not names:
         words = volumes.warnings or ["these results hold no Parametric Map"]
-        return render(request, "viewer.html", case=case, volumes=volumes, problem="; ".join(words))
+        shared = _about(desk, volumes)
+        return render(request, "viewer.html", case=case, volumes=volumes, problem="; ".join(words), **shared)
     base = _base(volumes, names[0])
     asked = _asked(request.query_params, volumes, base)
     if (point := _clicked(request.query_params, base, asked.point)) is not None:
@@ -105,6 +108,7 @@ def view(request: Request, case: str, desk: AtDesk, person: Viewer) -> Response:
         plain=plain,
         niivue=NIIVUE.exists(),
         layers=[asdict(x) for x in volumes.layers.values()],
+        **_about(desk, volumes),
     )
 
 
@@ -174,6 +178,24 @@ def colour_nodes(name: str, person: Viewer) -> JSONResponse:
     red, green, blue = pictures.steps(name)
     steps = list(range(256))
     return JSONResponse({"R": red, "G": green, "B": blue, "A": [255] * 256, "I": steps})
+
+
+def _about(desk: Desk, volumes: StudyVolumes) -> dict[str, Any]:
+    """Whose results these are, and what was measured in them."""
+    groups, problem = None, "no report on measurements was made"
+    if (report := volumes.file_named("SR_measurements")) is not None:
+        try:
+            groups = read_measurements(report)
+        except NotDicom as gone:
+            problem = str(gone)
+    found = desk.store.case_status(volumes.key.case) or {}
+    return {
+        "patient_id": found.get("patient_id", ""),
+        "groups": groups,
+        "groups_problem": problem,
+        "figure_columns": COLUMNS_OF_FIGURES,
+        "summary": volumes.file_named("SC_summary") is not None,
+    }
 
 
 def _volumes(desk: Desk, case: str) -> StudyVolumes:
@@ -285,7 +307,7 @@ def _values(volumes: StudyVolumes, point: Point) -> Iterator[Mapping[str, Any]]:
     inside = [
         x.label for x in volumes.layers.values() if x.kind == "segment" and _load(volumes, x.key).at(point)
     ]
-    yield {"name": "Here", "unit": "", "lr": "", "sr": "; ".join(inside) or "no lesion"}
+    yield {"name": "Segments here", "unit": "", "lr": "", "sr": "; ".join(inside) or "none"}
 
 
 def _words(value: float | None) -> str:

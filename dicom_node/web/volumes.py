@@ -109,6 +109,10 @@ class StudyVolumes:
         layer = self.layers[key]
         return self._shelf.get(layer.tag, lambda: self._read(layer))
 
+    def file_named(self, name: str) -> Path | None:
+        """The DICOM file of the result ``name``, if there is one."""
+        return self._path(name) if name in self._by_name else None
+
     def _read(self, layer: Layer) -> Shown:
         if layer.kind == "measured":
             return self._source.measured(self._shelf)[layer.key]

@@ -102,6 +102,13 @@ class Views(LedgerStore):
         with self._read() as tx:
             return [dict(r._mapping) for r in tx.execute(t.workers.select().order_by(t.workers.c.name))]
 
+    def last_of_destination(self, name: str, most: int) -> list[dict[str, Any]]:
+        """The newest events of a destination, the last one first."""
+        d = t.destination_events.c
+        query = t.destination_events.select().where(d.destination == name).order_by(d.id.desc()).limit(most)
+        with self._read() as tx:
+            return [dict(r._mapping) for r in tx.execute(query)]
+
     def acts_of_persons(self, most: int, offset: int = 0) -> list[dict[str, Any]]:
         """What persons did to studies, deliveries and destinations, the newest first."""
         e, d = t.events.c, t.destination_events.c

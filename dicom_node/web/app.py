@@ -19,7 +19,20 @@ from dicom_node.config import Settings
 from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.study import IllegalTransition
 
-from . import access, downloads, live, passwords, people, protect, queue, study, viewer
+from . import (
+    access,
+    destinations,
+    downloads,
+    live,
+    passwords,
+    people,
+    protect,
+    queue,
+    rules,
+    study,
+    system,
+    viewer,
+)
 from .desk import Desk
 from .render import render
 
@@ -30,6 +43,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     study.router,
     viewer.router,
     downloads.router,
+    destinations.router,
+    rules.router,
+    system.router,
     live.router,
 )
 

@@ -3,4 +3,5 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up demo
+set_up_page
 exec .venv/bin/mrsi-node demo "${1:-results}"

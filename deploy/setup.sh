@@ -50,6 +50,21 @@ set_up_viewers() {
     npm ci --prefix tests/ohif --silent || echo "OHIF's readers could not be installed: tests that need them are skipped"
 }
 
+# The page's viewer (NiiVue, BSD-2-Clause) among the files that the page serves: no internet at run time.
+# Without it the page shows planes drawn by the node.
+set_up_page() {
+    local there=dicom_node/web/static/niivue.js
+    [ "$there" -nt deploy/page/package-lock.json ] && return
+    if ! command -v npm >/dev/null; then
+        echo "npm is missing (apt-get install nodejs npm): the page shows pictures instead of its viewer"
+        return
+    fi
+    npm ci --prefix deploy/page --silent &&
+        sed '/^\/\/# sourceMappingURL=/d' deploy/page/node_modules/@niivue/niivue/dist/index.js >"$there.new" &&
+        mv "$there.new" "$there" ||
+        echo "the page's viewer could not be installed: the page shows pictures instead"
+}
+
 # OHIF itself and a browser, for tests/viewers alone: 50 MB to fetch, 204 MB unpacked.
 set_up_browser() {
     local version=3.13.2 app=tests/ohif/app

@@ -57,8 +57,8 @@ def _on_grid(stored: Volume, lps: Affine, frame_of_reference: str, what: str) ->
     return np.ascontiguousarray(values), grid
 
 
-def write(path: Path, values: NDArray[np.generic], grid: Grid) -> Path:
-    """Write (slice, row, column) values as NIfTI; bool becomes uint8, all else float32."""
+def image_of(values: NDArray[np.generic], grid: Grid) -> Any:
+    """(slice, row, column) values as a NIfTI image; bool becomes uint8, all else float32."""
     ras = _LPS @ grid.affine[:, [2, 1, 0, 3]]
     kind = np.uint8 if values.dtype in (np.bool_, np.uint8) else np.float32
     data = values.astype(kind).transpose(2, 1, 0)
@@ -66,5 +66,10 @@ def write(path: Path, values: NDArray[np.generic], grid: Grid) -> Path:
     image.header.set_xyzt_units("mm")
     image.set_sform(ras, code=1)
     image.set_qform(ras, code=1)
-    nibabel.save(image, path)
+    return image
+
+
+def write(path: Path, values: NDArray[np.generic], grid: Grid) -> Path:
+    """Write (slice, row, column) values as NIfTI; bool becomes uint8, all else float32."""
+    nibabel.save(image_of(values, grid), path)
     return path

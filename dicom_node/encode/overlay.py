@@ -83,7 +83,7 @@ class Overlay:
         picture[:] = self._enlarged(np.rint(fused).astype(np.uint8))
         lines = np.add.outer(np.arange(self._rows), np.arange(self._columns)) % _HATCH == 0
         picture[self._enlarged(hatched) & lines] = _HATCH_GREY
-        picture[_border(self._enlarged(outline))] = _OUTLINE
+        picture[border(self._enlarged(outline))] = _OUTLINE
         written = self._letters[..., None]
         picture[:] = np.where(written > 0, np.maximum(picture, written), picture)
         return out
@@ -101,7 +101,7 @@ def pixels_of(figure: Figure) -> Rgb:
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _border(mask: NDArray[np.generic]) -> Mask:
+def border(mask: NDArray[np.generic]) -> Mask:
     """Pixels of ``mask`` with a neighbour outside it."""
     inside = np.pad(mask.astype(bool), 1)
     deep = inside[1:-1, 1:-1] & inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]

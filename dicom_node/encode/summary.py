@@ -13,6 +13,7 @@ from .capture import secondary_capture, set_pixels
 from .encoded import EncodedObject
 from .fused import WARNING, unit_words
 from .headers import file_meta, identify, series_uid
+from .measured import RATIO_PARTS, as_measured
 from .measurements import volume_ml
 from .overlay import letters
 from .page import Bar, Page, Picture, draw
@@ -25,11 +26,6 @@ _MARGIN = 4  # voxels around the brain
 # Beginning of sr_core.uncertainty's word for the calibrated doubt of a map.
 _HALF_WIDTH = "half-width"
 _TINY = 1e-6  # of any unit: no division by zero where a map is zero
-
-_PARTS: dict[str, tuple[tuple[Metabolite, ...], Metabolite]] = {
-    Ratio.HGG: ((Metabolite.HG2, Metabolite.GLN), Metabolite.GLU),
-    Ratio.TCN: ((Metabolite.TCHO,), Metabolite.TNAA),
-}
 
 
 def summary_page(production: Production) -> EncodedObject:
@@ -176,7 +172,7 @@ def _pictures(production: Production, m: MapToEncode, k: int, rows: slice, colum
     unit = unit_words(m.unit)
     lesion = next((x for x in result.lesion if x.source == m.name), None)
     outline = None if lesion is None else lesion.mask[k, rows, columns]
-    low = _measured(production, m)
+    low = as_measured(production.source.acquisition, m.name)
     factor = result.provenance.factor
     coarse = production.source.acquisition.grid.spacing_mm
     plane = None
@@ -197,7 +193,7 @@ def _pictures(production: Production, m: MapToEncode, k: int, rows: slice, colum
             outline,
         ),
         Picture(
-            f"{m.label} half-width (90 %)" + (", by its parts" if m.name in _PARTS else ""),
+            f"{m.label} half-width (90 %)" + (", by its parts" if m.name in RATIO_PARTS else ""),
             None if doubt is None else np.where(inside, doubt[k, rows, columns], np.nan).astype(np.float32),
             (0, top),
             unit,
@@ -236,31 +232,11 @@ def _coarse(part: slice, factor: int) -> slice:
     return slice(part.start // factor, -(-part.stop // factor))
 
 
-def _measured(production: Production, m: MapToEncode) -> Volume | None:
-    """``m`` as it was measured, on the low-resolution grid; a ratio where its denominator is not noise."""
-    acquisition = production.source.acquisition
-    if m.name not in _PARTS:
-        found = acquisition.map_of(Metabolite(m.name))
-        return None if found is None else np.nan_to_num(found.values)
-    above, below = _PARTS[m.name]
-    parts = [acquisition.map_of(name) for name in above]
-    under = acquisition.map_of(below)
-    if under is None and below == Metabolite.TNAA:
-        under = acquisition.map_of(Metabolite.NAA)
-    if under is None or any(p is None for p in parts):
-        return None
-    total = np.sum([np.nan_to_num(p.values) for p in parts if p is not None], axis=0)
-    values = np.nan_to_num(under.values)
-    floor = 0.1 * float(np.percentile(values, 95))
-    ratio = np.where(values > floor, total / np.maximum(values, max(floor, 1e-12)), 0)
-    return np.asarray(ratio, dtype=np.float32)
-
-
 def _doubt_of(production: Production, m: MapToEncode) -> Volume | None:
     """Half-width of ``m`` in its unit. Of a ratio what its parts allow at most: their shares, added."""
-    if m.name not in _PARTS:
+    if m.name not in RATIO_PARTS:
         return _half_width(production, m.name)
-    above, below = _PARTS[m.name]
+    above, below = RATIO_PARTS[m.name]
     top, bottom = _sum_with_doubt(production, above), _sum_with_doubt(production, (below,))
     if bottom is None and below == Metabolite.TNAA:
         bottom = _sum_with_doubt(production, (Metabolite.NAA,))

@@ -19,6 +19,7 @@ from .persons import PersonStore
 from .queue import Arrived, Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
+from .views import ReceivedHeader, ResultSet, Views
 from .workers import Beat, WorkerStore
 
 __all__ = [
@@ -55,7 +56,9 @@ __all__ = [
     "Queued",
     "Receipt",
     "Received",
+    "ReceivedHeader",
     "Request",
+    "ResultSet",
     "Revision",
     "Sendable",
     "Sent",
@@ -88,5 +91,6 @@ class Store(
     PeopleStore,
     QueueStore,
     Overview,
+    Views,
 ):
     """All queries over one database; each public method is one transaction."""

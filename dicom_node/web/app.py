@@ -20,12 +20,37 @@ from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.measures import Measures
 from dicom_node.study import IllegalTransition
 
-from . import access, health, live, passwords, people, protect, queue, study
+from . import (
+    access,
+    destinations,
+    downloads,
+    health,
+    live,
+    passwords,
+    people,
+    protect,
+    queue,
+    rules,
+    study,
+    system,
+    viewer,
+)
 from .desk import Desk
 from .render import render
 
 # One module, one page, one router.
-ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, study.router, live.router, health.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    people.router,
+    queue.router,
+    study.router,
+    viewer.router,
+    downloads.router,
+    destinations.router,
+    rules.router,
+    system.router,
+    live.router,
+    health.router,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 # Address, name and least role of each page in the navigation; only those that are there are shown.
-NAVIGATION: tuple[tuple[str, str, int], ...] = (("/", "Queue", 1),)
+NAVIGATION: tuple[tuple[str, str, int], ...] = (
+    ("/", "Queue", 1),
+    ("/destinations", "Destinations", 1),
+    ("/rules", "Rules", 1),
+    ("/system", "System", 1),
+)
 
 STATES = {
     "RECEIVING": "still arriving, or waiting for what is missing",

@@ -17,7 +17,7 @@ from pydicom import Dataset
 
 import sr_core
 
-from . import nifti
+from . import layouts, nifti
 from .config import IdentifyRules, ResolveRules, Settings
 from .dciodvfy import SecondOpinion
 from .decode import decode
@@ -39,7 +39,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: DICOM instances by SOP Instance UID, or a NIfTI folder."""
+    """The files of one case: DICOM instances by SOP Instance UID, or a folder in one of the layouts."""
 
     instances: Mapping[str, Path]
     nifti_folder: Path | None = None
@@ -64,10 +64,10 @@ class Results:
 
 
 def open_folder(folder: Path) -> Case:
-    """A DICOM or NIfTI case on disk. Raises UnsuitableInput if ``folder`` is neither."""
+    """A case on disk: DICOM, or in one of the layouts. Raises UnsuitableInput if ``folder`` is neither."""
     if not folder.is_dir():
         raise UnsuitableInput(f"{folder} is not a folder")
-    if nifti.is_case(folder):
+    if layouts.recognise(folder) is not None:
         return Case({}, folder)
     instances: dict[str, Path] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -84,7 +84,7 @@ def open_folder(folder: Path) -> Case:
             )
     if not instances:
         raise UnsuitableInput(
-            f"{folder} holds neither DICOM files nor a NIfTI case (maps/<Metabolite>.nii.gz)"
+            f"{folder} holds neither DICOM files nor a case in a known layout: {layouts.KNOWN}"
         )
     return Case(instances)
 
@@ -92,7 +92,7 @@ def open_folder(folder: Path) -> Case:
 def identify_case(case: Case, rules: IdentifyRules) -> Identified:
     """What each series is, and why. Raises NotDicom if an instance cannot be read any more."""
     if case.nifti_folder is not None:
-        findings = [Finding(*row) for row in nifti.describe(case.nifti_folder)]
+        findings = [Finding(*row) for row in _layout(case.nifti_folder).describe()]
         return Identified((), tuple(findings), "", None)
     headers = [_read(path, pixels=False) for path in case.instances.values()]
     series = tuple(identify(headers, rules))
@@ -132,6 +132,13 @@ def make_results(
     return Results(made, report)
 
 
+def _layout(folder: Path) -> layouts.Layout:
+    found = layouts.recognise(folder)
+    if found is None:  # it was when the case was taken
+        raise UnsuitableInput(f"{folder.name} is no longer {layouts.KNOWN}: drop it again, whole")
+    return found
+
+
 def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> Dataset:
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=only)
@@ -146,7 +153,7 @@ def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> 
 def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> SourceStudy:
     """Arrays and headers of an identified case. Raises UnsuitableInput or UnsuitableGeometry in words."""
     if case.nifti_folder is not None:
-        return nifti.read_case(case.nifti_folder)
+        return _layout(case.nifti_folder).study()
     return decode(identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules)
 
 

@@ -167,11 +167,11 @@ class Watcher:
     # Entering
 
     def _enter(self, folder: Path) -> None:
-        from .nifti import is_case  # brings sr_core with it: most nodes never see a folder
+        from .layouts import recognise  # brings sr_core with it: most nodes never see a folder
 
-        if is_case(folder):
+        if (layout := recognise(folder)) is not None:
             self._store.open_nifti_case(str(folder), patient_id=_STAMP.sub("", folder.name))
-            _LOG.info("folder.entered", folder=folder.name, kind="nifti")
+            _LOG.info("folder.entered", folder=folder.name, kind=layout.name)
         elif studies := self._accept_files(folder):
             self._store.complete_dicom_folder(str(folder), studies)
             _LOG.info("folder.entered", folder=folder.name, kind="dicom", studies=len(studies))

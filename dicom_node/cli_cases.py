@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def process(
-    case: Annotated[Path, typer.Argument(help="A folder with DICOM series, or a NIfTI case.")],
+    case: Annotated[Path, typer.Argument(help="DICOM files (a folder or zip), or a research case (README).")],
     out: Annotated[Path, typer.Option("--out", help="Where dicom/, nifti/ and report.json are written.")],
     method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
     config_file: ConfigFile = None,
@@ -31,31 +31,27 @@ def process(
 
     Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
     """
-    from .process import identify_case, make_results, open_folder
+    from .process import NothingToDo
+    from .research import solve, with_method
 
-    settings = load_settings(config_file)
-    if method:
-        settings = settings.model_copy(
-            update={"resolve": settings.resolve.model_copy(update={"method": method})}
-        )
+    settings = with_method(load_settings(config_file), method)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UnsuitableInput(f"{out} is not an empty folder: name a new one, so that no results mix")
-    files = open_folder(case)
-    identified = identify_case(files, settings.input_rules)
-    if identified.nothing is not None:
-        for f in identified.findings:
-            err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
-        raise UnsuitableInput(identified.nothing)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / "results"
         folder.mkdir()
-        with err.status("starting") as spinner:
-            results = make_results(files, identified, settings, folder, spinner.update)
+        try:
+            with err.status("starting") as spinner:
+                solved = solve(case, folder, settings, spinner.update)
+        except NothingToDo as problem:
+            for f in problem.findings:
+                err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
+            raise
         if out.exists():
             out.rmdir()
         shutil.move(folder, out)
-    report = results.report
+    report = solved.report
     for warning in report["warnings"]:
         err.print(f"warning: {warning}")
     console.print(

@@ -6,10 +6,12 @@ import hashlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import pydicom
@@ -18,7 +20,7 @@ from pydicom import Dataset
 import sr_core
 
 from . import layouts, nifti
-from .config import IdentifyRules, ResolveRules, Settings
+from .config import IdentifyRules, IntakeRules, ResolveRules, Settings
 from .dciodvfy import SecondOpinion
 from .decode import decode
 from .encode import EncodedObject, Kind, checked, encode_study
@@ -28,6 +30,7 @@ from .identify import IdentifiedSeries, Role, identify
 from .source import SourceStudy
 from .spool import sha256_of
 from .store import Finding, Made
+from .zips import Bounds, unpack
 
 # pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -55,6 +58,14 @@ class Identified:
     nothing: str | None
 
 
+class NothingToDo(UnsuitableInput):
+    """No recipe matches a case; ``findings`` say what each series was taken for."""
+
+    def __init__(self, identified: Identified) -> None:
+        super().__init__(identified.nothing)
+        self.findings = identified.findings
+
+
 @dataclass(frozen=True)
 class Results:
     """Files made, in the order they are to be sent, and the report that goes with them."""
@@ -63,14 +74,37 @@ class Results:
     report: dict[str, Any]
 
 
+@contextmanager
+def opened(path: Path, rules: IntakeRules) -> Iterator[Case]:
+    """As ``open_folder``, for a zip archive of DICOM files too, or a folder of them: unpacked meanwhile.
+
+    Raises UnsuitableInput as ``open_folder`` does, or if an archive is broken or beyond its bounds.
+    """
+    archives = [path] if path.is_file() and path.suffix.lower() == ".zip" else []
+    if path.is_dir() and layouts.recognise(path) is None:
+        archives = sorted(p for p in path.iterdir() if p.suffix.lower() == ".zip" and p.is_file())
+    if not archives:
+        yield open_folder(path)
+        return
+    with TemporaryDirectory(prefix="mrsi-node-") as temporary:
+        for number, archive in enumerate(archives):
+            (Path(temporary) / str(number)).mkdir()
+            unpack(archive, Path(temporary) / str(number), Bounds.of(rules))
+        yield Case(_instances((Path(temporary), path), path.name))
+
+
 def open_folder(folder: Path) -> Case:
     """A case on disk: DICOM, or in one of the layouts. Raises UnsuitableInput if ``folder`` is neither."""
     if not folder.is_dir():
         raise UnsuitableInput(f"{folder} is not a folder")
     if layouts.recognise(folder) is not None:
         return Case({}, folder)
+    return Case(_instances((folder,), str(folder)))
+
+
+def _instances(folders: Iterable[Path], name: str) -> dict[str, Path]:
     instances: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in (p for f in folders for p in sorted(f.rglob("*")) if p.is_file()):
         try:
             uid = str(_read(path, pixels=False, only=["SOPInstanceUID"]).get("SOPInstanceUID") or "")
         except NotDicom:
@@ -84,9 +118,9 @@ def open_folder(folder: Path) -> Case:
             )
     if not instances:
         raise UnsuitableInput(
-            f"{folder} holds neither DICOM files nor a case in a known layout: {layouts.KNOWN}"
+            f"{name} holds neither DICOM files nor a case in a known layout: {layouts.KNOWN}"
         )
-    return Case(instances)
+    return instances
 
 
 def identify_case(case: Case, rules: IdentifyRules) -> Identified:
@@ -98,6 +132,22 @@ def identify_case(case: Case, rules: IdentifyRules) -> Identified:
     series = tuple(identify(headers, rules))
     findings = [Finding(s.uid, s.description, str(s.role), s.reason) for s in series]
     return Identified(series, tuple(findings), _digest(case, series), _nothing(series))
+
+
+def super_resolve(
+    case: Case, identified: Identified, settings: Settings
+) -> tuple[SourceStudy, sr_core.SuperResolved]:
+    """A case decoded, and what comes of it. Raises UnsuitableInput, UnsuitableGeometry, BadConfiguration."""
+    source = decode_case(case, identified, settings.input_rules)
+    return source, _resolved(source, settings)
+
+
+def _resolved(source: SourceStudy, settings: Settings) -> sr_core.SuperResolved:
+    resolver = _resolver(settings.resolve)
+    try:
+        return resolver(source.acquisition)
+    except sr_core.UnusableAcquisition as e:
+        raise UnsuitableInput(str(e)) from e
 
 
 def make_results(
@@ -119,11 +169,7 @@ def make_results(
     progress("decode")
     source = replace(decode_case(case, identified, settings.input_rules), retakes=retakes)
     progress("super-resolve")
-    resolver = _resolver(settings.resolve)
-    try:
-        result = resolver(source.acquisition)
-    except sr_core.UnusableAcquisition as e:
-        raise UnsuitableInput(str(e)) from e
+    result = _resolved(source, settings)
     progress("encode, check and write")
     objects = superseding(encode_study(result, source, settings.output), earlier)
     made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))

@@ -12,7 +12,7 @@ import typer
 
 from .cli_common import ConfigFile, err, load_settings
 from .cli_common import out as console
-from .errors import UnsuitableInput
+from .errors import BadConfiguration, UnsuitableInput
 
 
 def register(app: typer.Typer) -> None:
@@ -25,17 +25,22 @@ def process(
     case: Annotated[Path, typer.Argument(help="DICOM files (a folder or zip), or a research case (README).")],
     out: Annotated[Path, typer.Option("--out", help="Where dicom/, nifti/ and report.json are written.")],
     method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
+    layout: Annotated[str, typer.Option(help="results, or bids: add to a BIDS data set.")] = "results",
     config_file: ConfigFile = None,
 ) -> None:
     """Super-resolve one case from disk, without any network or database.
 
     Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
     """
+    from . import bids
     from .process import NothingToDo
     from .research import solve, with_method
 
     settings = with_method(load_settings(config_file), method)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if layout not in ("results", "bids"):
+        raise BadConfiguration(f"layout {layout!r}: one of results, bids")
+    added = layout == "bids" and bids.is_ours(out)
+    if out.exists() and not added and (not out.is_dir() or any(out.iterdir())):
         raise UnsuitableInput(f"{out} is not an empty folder: name a new one, so that no results mix")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
@@ -48,9 +53,12 @@ def process(
             for f in problem.findings:
                 err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
             raise
-        if out.exists():
-            out.rmdir()
-        shutil.move(folder, out)
+        if layout == "bids":
+            bids.arrange(folder, out)
+        else:
+            if out.exists():
+                out.rmdir()
+            shutil.move(folder, out)
     report = solved.report
     for warning in report["warnings"]:
         err.print(f"warning: {warning}")

@@ -68,10 +68,11 @@ class NothingToDo(UnsuitableInput):
 
 @dataclass(frozen=True)
 class Results:
-    """Files made, in the order they are to be sent, and the report that goes with them."""
+    """Files made, in the order they are to be sent, the report that goes with them, and what they show."""
 
     made: tuple[Made, ...]
     report: dict[str, Any]
+    result: sr_core.SuperResolved
 
 
 @contextmanager
@@ -175,7 +176,7 @@ def make_results(
     made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))
     report = _report(identified, source, result, made, time.monotonic() - began)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    return Results(made, report)
+    return Results(made, report, result)
 
 
 def _layout(folder: Path) -> layouts.Layout:
@@ -263,6 +264,11 @@ def _report(
         "method": how.method_used,
         "method_requested": how.method_requested,
         "maps": [str(m.metabolite) for m in result.maps] + [str(r.ratio) for r in result.ratios],
+        "units": {
+            **{str(m.metabolite): str(m.unit) for m in result.maps},
+            **{str(r.ratio): str(r.unit) for r in result.ratios},
+        },
+        "spacing_mm": [round(s, 4) for s in result.grid.spacing_mm],
         "lesions": {
             lesion.source: {
                 "volume_ml": lesion.volume_ml,

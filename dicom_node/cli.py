@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import OperationalError
 
-from . import cli_cases, cli_conformance, cli_custody, cli_hold, cli_network, cli_status, cli_torture, config
+from . import (
+    cli_cases,
+    cli_cohort,
+    cli_conformance,
+    cli_custody,
+    cli_hold,
+    cli_network,
+    cli_status,
+    cli_torture,
+    config,
+)
 from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json
 from .errors import NodeError, Refused, TemporaryError
 
@@ -121,7 +131,16 @@ def migrate(config_file: ConfigFile = None) -> None:
     out.print("the schema is this version's")
 
 
-for verbs in (cli_status, cli_conformance, cli_hold, cli_custody, cli_network, cli_cases, cli_torture):
+for verbs in (
+    cli_status,
+    cli_conformance,
+    cli_hold,
+    cli_custody,
+    cli_network,
+    cli_cases,
+    cli_cohort,
+    cli_torture,
+):
     verbs.register(app)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from . import (
     cli_backup,
     cli_cases,
+    cli_cohort,
     cli_conformance,
     cli_custody,
     cli_health,
@@ -156,6 +157,7 @@ for verbs in (
     cli_network,
     cli_cases,
     cli_people,
+    cli_cohort,
     cli_torture,
 ):
     verbs.register(app)

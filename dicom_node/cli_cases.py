@@ -12,7 +12,7 @@ import typer
 
 from .cli_common import ConfigFile, err, load_settings
 from .cli_common import out as console
-from .errors import UnsuitableInput
+from .errors import BadConfiguration, UnsuitableInput
 
 
 def register(app: typer.Typer) -> None:
@@ -22,40 +22,44 @@ def register(app: typer.Typer) -> None:
 
 
 def process(
-    case: Annotated[Path, typer.Argument(help="A folder with DICOM series, or a NIfTI case.")],
+    case: Annotated[Path, typer.Argument(help="DICOM files (a folder or zip), or a research case (README).")],
     out: Annotated[Path, typer.Option("--out", help="Where dicom/, nifti/ and report.json are written.")],
     method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
+    layout: Annotated[str, typer.Option(help="results, or bids: add to a BIDS data set.")] = "results",
     config_file: ConfigFile = None,
 ) -> None:
     """Super-resolve one case from disk, without any network or database.
 
     Example: mrsi-node process case/ --out out/ --method unet+fnlm+dc
     """
-    from .process import identify_case, make_results, open_folder
+    from . import bids
+    from .process import NothingToDo
+    from .research import solve, with_method
 
-    settings = load_settings(config_file)
-    if method:
-        settings = settings.model_copy(
-            update={"resolve": settings.resolve.model_copy(update={"method": method})}
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    settings = with_method(load_settings(config_file), method)
+    if layout not in ("results", "bids"):
+        raise BadConfiguration(f"layout {layout!r}: one of results, bids")
+    added = layout == "bids" and bids.is_ours(out)
+    if out.exists() and not added and (not out.is_dir() or any(out.iterdir())):
         raise UnsuitableInput(f"{out} is not an empty folder: name a new one, so that no results mix")
-    files = open_folder(case)
-    identified = identify_case(files, settings.input_rules)
-    if identified.nothing is not None:
-        for f in identified.findings:
-            err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
-        raise UnsuitableInput(identified.nothing)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / "results"
         folder.mkdir()
-        with err.status("starting") as spinner:
-            results = make_results(files, identified, settings, folder, spinner.update)
-        if out.exists():
-            out.rmdir()
-        shutil.move(folder, out)
-    report = results.report
+        try:
+            with err.status("starting") as spinner:
+                solved = solve(case, folder, settings, spinner.update)
+        except NothingToDo as problem:
+            for f in problem.findings:
+                err.print(f"  {f.description or f.series_uid}: {f.role}: {f.reason}")
+            raise
+        if layout == "bids":
+            bids.arrange(folder, out)
+        else:
+            if out.exists():
+                out.rmdir()
+            shutil.move(folder, out)
+    report = solved.report
     for warning in report["warnings"]:
         err.print(f"warning: {warning}")
     console.print(

@@ -169,6 +169,8 @@ class IntakeRules(Table):
     max_inflated_mb: int = Field(2048, ge=1)
     max_inflation: int = Field(100, ge=2)
     max_seconds: float = Field(20.0, gt=0)
+    zip_files: int = Field(50_000, ge=1)
+    zip_mb: int = Field(8192, ge=1)
     quarantine: bool = True
     quarantine_mb: int = Field(2048, ge=0)
 

@@ -108,10 +108,14 @@ class DicomWebDestination(_Destination):
 
 
 class FolderDestination(_Destination):
-    """A folder that gets the DICOM objects and, beside them, NIfTI and report.json."""
+    """A folder that gets the DICOM objects and, beside them, NIfTI and report.json.
+
+    ``layout = "bids"``: as a BIDS derivatives data set, in which Patient IDs name subjects.
+    """
 
     type: Literal["folder"] = "folder"
     folder: Path
+    layout: Literal["results", "bids"] = "results"
     proof: Literal["none"] = "none"
 
 

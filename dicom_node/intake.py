@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import pydicom
 from pydicom import Dataset
@@ -15,11 +16,13 @@ from pydicom import Dataset
 from . import boundary, log
 from .compare import compare
 from .config import IntakeRules
-from .errors import Conflict, Mismatch, NotDicom, PermanentError
+from .errors import Conflict, Mismatch, NotDicom, PermanentError, UnsuitableInput
 from .facts import SEQUENCES, facts_of
-from .header import Bounds, read_header, text_of
+from .header import Bounds as HeaderBounds
+from .header import read_header, text_of
 from .spool import Arriving, Spool
 from .store import Compared, Outcome, Receipt, Received, Store, Uncompared
+from .zips import Bounds, members
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _PREAMBLES = (b"II*\0", b"MM\0*")  # TIFF beside DICOM (PS3.10 7.1); anything else may be a program
@@ -49,7 +52,7 @@ class Intake:
         self.store = store
         self._rules = rules or IntakeRules()
         self._rows = _Rows(store)
-        self._bounds = Bounds(
+        self._bounds = HeaderBounds(
             nesting=self._rules.max_nesting,
             elements=self._rules.max_elements,
             inflated=self._rules.max_inflated_mb * 1024**2,
@@ -69,7 +72,25 @@ class Intake:
 
     def accept_file(self, path: Path, source: str) -> Receipt:
         """As ``accept``, for a file that someone else owns: copied, never held in memory."""
-        with path.open("rb") as file, self.spool.arriving() as arriving:
+        with path.open("rb") as file:
+            return self.accept_stream(file, source)
+
+    def accept_zip(self, path: Path, source: str) -> Iterator[Receipt]:
+        """The instances of a zip archive, one by one, as it is unpacked; what is refused goes to quarantine.
+
+        Raises OutOfSpace, and UnsuitableInput if the archive itself is broken or beyond its bounds.
+        """
+        for member in members(path, Bounds.of(self._rules)):
+            try:
+                yield self.accept_stream(member, source)
+            except UnsuitableInput:
+                raise  # the archive's own
+            except PermanentError:
+                continue
+
+    def accept_stream(self, file: IO[bytes], source: str) -> Receipt:
+        """As ``accept_file``, for what can only be read from its beginning to its end."""
+        with self.spool.arriving() as arriving:
             arriving.write(_harmless(file.read(132)))
             while piece := file.read(_COPY):
                 arriving.write(piece)

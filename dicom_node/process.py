@@ -6,10 +6,12 @@ import hashlib
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -18,8 +20,8 @@ from pydicom import Dataset
 
 import sr_core
 
-from . import nifti
-from .config import IdentifyRules, ResolveRules, Settings
+from . import layouts, nifti
+from .config import IdentifyRules, IntakeRules, ResolveRules, Settings
 from .dciodvfy import SecondOpinion
 from .decode import decode
 from .encode import EncodedObject, Kind, checked, encode_study
@@ -29,6 +31,7 @@ from .identify import IdentifiedSeries, Role, identify
 from .source import SourceStudy
 from .spool import sha256_of
 from .store import Finding, Made
+from .zips import Bounds, unpack
 
 # pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -40,7 +43,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: DICOM instances by SOP Instance UID, or a NIfTI folder."""
+    """The files of one case: DICOM instances by SOP Instance UID, or a folder in one of the layouts."""
 
     instances: Mapping[str, Path]
     nifti_folder: Path | None = None
@@ -56,22 +59,54 @@ class Identified:
     nothing: str | None
 
 
+class NothingToDo(UnsuitableInput):
+    """No recipe matches a case; ``findings`` say what each series was taken for."""
+
+    def __init__(self, identified: Identified) -> None:
+        super().__init__(identified.nothing)
+        self.findings = identified.findings
+
+
 @dataclass(frozen=True)
 class Results:
-    """Files made, in the order they are to be sent, and the report that goes with them."""
+    """Files made, in the order they are to be sent, the report that goes with them, and what they show."""
 
     made: tuple[Made, ...]
     report: dict[str, Any]
+    result: sr_core.SuperResolved
+
+
+@contextmanager
+def opened(path: Path, rules: IntakeRules) -> Iterator[Case]:
+    """As ``open_folder``, for a zip archive of DICOM files too, or a folder of them: unpacked meanwhile.
+
+    Raises UnsuitableInput as ``open_folder`` does, or if an archive is broken or beyond its bounds.
+    """
+    archives = [path] if path.is_file() and path.suffix.lower() == ".zip" else []
+    if path.is_dir() and layouts.recognise(path) is None:
+        archives = sorted(p for p in path.iterdir() if p.suffix.lower() == ".zip" and p.is_file())
+    if not archives:
+        yield open_folder(path)
+        return
+    with TemporaryDirectory(prefix="mrsi-node-") as temporary:
+        for number, archive in enumerate(archives):
+            (Path(temporary) / str(number)).mkdir()
+            unpack(archive, Path(temporary) / str(number), Bounds.of(rules))
+        yield Case(_instances((Path(temporary), path), path.name))
 
 
 def open_folder(folder: Path) -> Case:
-    """A DICOM or NIfTI case on disk. Raises UnsuitableInput if ``folder`` is neither."""
+    """A case on disk: DICOM, or in one of the layouts. Raises UnsuitableInput if ``folder`` is neither."""
     if not folder.is_dir():
         raise UnsuitableInput(f"{folder} is not a folder")
-    if nifti.is_case(folder):
+    if layouts.recognise(folder) is not None:
         return Case({}, folder)
+    return Case(_instances((folder,), str(folder)))
+
+
+def _instances(folders: Iterable[Path], name: str) -> dict[str, Path]:
     instances: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in (p for f in folders for p in sorted(f.rglob("*")) if p.is_file()):
         try:
             uid = str(_read(path, pixels=False, only=["SOPInstanceUID"]).get("SOPInstanceUID") or "")
         except NotDicom:
@@ -85,20 +120,36 @@ def open_folder(folder: Path) -> Case:
             )
     if not instances:
         raise UnsuitableInput(
-            f"{folder} holds neither DICOM files nor a NIfTI case (maps/<Metabolite>.nii.gz)"
+            f"{name} holds neither DICOM files nor a case in a known layout: {layouts.KNOWN}"
         )
-    return Case(instances)
+    return instances
 
 
 def identify_case(case: Case, rules: IdentifyRules) -> Identified:
     """What each series is, and why. Raises NotDicom if an instance cannot be read any more."""
     if case.nifti_folder is not None:
-        findings = [Finding(*row) for row in nifti.describe(case.nifti_folder)]
+        findings = [Finding(*row) for row in _layout(case.nifti_folder).describe()]
         return Identified((), tuple(findings), "", None)
     headers = [_read(path, pixels=False) for path in case.instances.values()]
     series = tuple(identify(headers, rules))
     findings = [Finding(s.uid, s.description, str(s.role), s.reason) for s in series]
     return Identified(series, tuple(findings), _digest(case, series), _nothing(series))
+
+
+def super_resolve(
+    case: Case, identified: Identified, settings: Settings
+) -> tuple[SourceStudy, sr_core.SuperResolved]:
+    """A case decoded, and what comes of it. Raises UnsuitableInput, UnsuitableGeometry, BadConfiguration."""
+    source = decode_case(case, identified, settings.input_rules)
+    return source, _resolved(source, settings)
+
+
+def _resolved(source: SourceStudy, settings: Settings) -> sr_core.SuperResolved:
+    resolver = _resolver(settings.resolve)
+    try:
+        return resolver(source.acquisition)
+    except sr_core.UnusableAcquisition as e:
+        raise UnsuitableInput(str(e)) from e
 
 
 def make_results(
@@ -120,17 +171,20 @@ def make_results(
     progress("decode")
     source = replace(decode_case(case, identified, settings.input_rules), retakes=retakes)
     progress("super-resolve")
-    resolver = _resolver(settings.resolve)
-    try:
-        result = resolver(source.acquisition)
-    except sr_core.UnusableAcquisition as e:
-        raise UnsuitableInput(str(e)) from e
+    result = _resolved(source, settings)
     progress("encode, check and write")
     objects = superseding(encode_study(result, source, settings.output), earlier)
     made = _write(checked(objects, result, source), result, folder, SecondOpinion(settings.gate))
     report = _report(identified, source, result, made, time.monotonic() - began)
     (folder / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    return Results(made, report)
+    return Results(made, report, result)
+
+
+def _layout(folder: Path) -> layouts.Layout:
+    found = layouts.recognise(folder)
+    if found is None:  # it was when the case was taken
+        raise UnsuitableInput(f"{folder.name} is no longer {layouts.KNOWN}: drop it again, whole")
+    return found
 
 
 def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> Dataset:
@@ -147,7 +201,7 @@ def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> 
 def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> SourceStudy:
     """Arrays and headers of an identified case. Raises UnsuitableInput or UnsuitableGeometry in words."""
     if case.nifti_folder is not None:
-        return nifti.read_case(case.nifti_folder)
+        return _layout(case.nifti_folder).study()
     return decode(identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules)
 
 
@@ -211,6 +265,11 @@ def _report(
         "method": how.method_used,
         "method_requested": how.method_requested,
         "maps": [str(m.metabolite) for m in result.maps] + [str(r.ratio) for r in result.ratios],
+        "units": {
+            **{str(m.metabolite): str(m.unit) for m in result.maps},
+            **{str(r.ratio): str(r.unit) for r in result.ratios},
+        },
+        "spacing_mm": [round(s, 4) for s in result.grid.spacing_mm],
         "lesions": {
             lesion.source: {
                 "volume_ml": lesion.volume_ml,

@@ -36,13 +36,28 @@ def read(path: Path, frame_of_reference: str, name: str) -> tuple[Volume, Grid]:
         raise UnsuitableInput(f"{name}: {path.name} has {stored.ndim} dimensions, a map or image has 3")
     if "sform_code" in header and not (int(header["sform_code"]) or int(header["qform_code"])):
         raise UnsuitableGeometry(f"{name}: {path.name} states no position (sform and qform codes are 0)")
-    scale = _TO_MM[header.get_xyzt_units()[0]] if hasattr(header, "get_xyzt_units") else 1.0
+    return place(stored, affine_mm(image), frame_of_reference, f"{name}: {path.name}")
+
+
+def affine_mm(image: Any) -> Affine:
+    """A nibabel image's affine: stored (i, j, k) to patient RAS in mm, whatever unit the file is in."""
+    header = image.header
     ras = np.array(image.affine, dtype=np.float64)
-    ras[:3] *= scale
-    return _on_grid(stored, _LPS @ ras, frame_of_reference, f"{name}: {path.name}")
+    ras[:3] *= _TO_MM[header.get_xyzt_units()[0]] if hasattr(header, "get_xyzt_units") else 1.0
+    return ras
 
 
-def _on_grid(stored: Volume, lps: Affine, frame_of_reference: str, what: str) -> tuple[Volume, Grid]:
+def from_lps(affine: Affine) -> Affine:
+    """Our (slice, row, column) to LPS as a NIfTI file states it: (column, row, slice) to RAS."""
+    return np.asarray(_LPS @ affine[:, [2, 1, 0, 3]])
+
+
+def place(stored: Volume, ras: Affine, frame_of_reference: str, what: str) -> tuple[Volume, Grid]:
+    """Values by stored (i, j, k), with their affine to RAS in mm, on one of our grids.
+
+    Raises UnsuitableGeometry if the axes are sheared, naming ``what``.
+    """
+    lps = _LPS @ ras
     values = stored.transpose(2, 1, 0)
     affine = lps[:, [2, 1, 0, 3]].copy()
     along_slices, along_rows, along_columns = affine[:3, 0], affine[:3, 1], affine[:3, 2]
@@ -59,7 +74,7 @@ def _on_grid(stored: Volume, lps: Affine, frame_of_reference: str, what: str) ->
 
 def image_of(values: NDArray[np.generic], grid: Grid) -> Any:
     """(slice, row, column) values as a NIfTI image; bool becomes uint8, all else float32."""
-    ras = _LPS @ grid.affine[:, [2, 1, 0, 3]]
+    ras = from_lps(grid.affine)
     kind = np.uint8 if values.dtype in (np.bool_, np.uint8) else np.float32
     data = values.astype(kind).transpose(2, 1, 0)
     image: Any = nibabel.Nifti1Image(data, ras)

@@ -22,19 +22,17 @@ from watchdog.observers import Observer
 
 from . import log
 from .config import WatchRules
-from .errors import BadConfiguration, NodeError, PermanentError
+from .errors import BadConfiguration, NodeError, PermanentError, UnsuitableInput
 from .intake import Intake
 from .store import Store
 from .study import FINAL, CaseKey, State
+from .zips import may_be_instance
 
 _LOG = log.get("watch")
 
 READY = "READY"
 _OURS = ("processing", "done", "failed")
-# What people keep beside images and nobody takes for one.
-_SIDECARS = frozenset(
-    {".txt", ".md", ".json", ".toml", ".csv", ".tsv", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg"}
-)
+_TAKING = ".taking-"  # a folder that a lone archive is put into, before it is taken as one
 
 _STAMP = re.compile(r"-\d{8}T\d{12}Z$")
 
@@ -122,11 +120,17 @@ class Watcher:
 
     def _take_complete(self) -> None:
         present = set()
+        for left in sorted(self._root.glob(f"{_TAKING}*")):  # killed between the two steps of a lone archive
+            self._take(left)
         for entry in sorted(self._root.iterdir()):
             if entry.name.startswith(".") or entry.name in _OURS:
                 continue
             present.add(entry.name)
-            if entry.is_symlink() or not entry.is_dir():
+            if not entry.is_symlink() and entry.is_file() and entry.suffix.lower() == ".zip":
+                if self._is_complete(entry):
+                    with self._alone(entry):
+                        self._take_archive(entry)
+            elif entry.is_symlink() or not entry.is_dir():
                 self._tell_once(
                     entry.name, "not a folder: put the files of a case into a folder of their own"
                 )
@@ -148,8 +152,15 @@ class Watcher:
             return False
         return bool(files) and now - since >= self._scan_s
 
+    def _take_archive(self, archive: Path) -> None:
+        """A zip archive on its own is a case: taken in a folder of its name."""
+        folder = self._root / f"{_TAKING}{archive.stem}"
+        folder.mkdir(exist_ok=True)
+        archive.rename(folder / archive.name)
+        self._take(folder)
+
     def _take(self, folder: Path) -> None:
-        target = self._root / "processing" / self._free_name(folder.name)
+        target = self._root / "processing" / self._free_name(folder.name.removeprefix(_TAKING))
         folder.rename(target)
         _LOG.info("folder.taken", folder=target.name)
 
@@ -167,25 +178,35 @@ class Watcher:
     # Entering
 
     def _enter(self, folder: Path) -> None:
-        from .nifti import is_case  # brings sr_core with it: most nodes never see a folder
+        from .layouts import recognise  # brings sr_core with it: most nodes never see a folder
 
-        if is_case(folder):
+        if (layout := recognise(folder)) is not None:
             self._store.open_nifti_case(str(folder), patient_id=_STAMP.sub("", folder.name))
-            _LOG.info("folder.entered", folder=folder.name, kind="nifti")
-        elif studies := self._accept_files(folder):
+            _LOG.info("folder.entered", folder=folder.name, kind=layout.name)
+            return
+        problems: list[str] = []
+        if studies := self._accept_files(folder, problems):
             self._store.complete_dicom_folder(str(folder), studies)
             _LOG.info("folder.entered", folder=folder.name, kind="dicom", studies=len(studies))
         else:
-            self._refuse(folder)
+            self._refuse(folder, problems)
 
-    def _accept_files(self, folder: Path) -> set[str]:
-        """Every DICOM instance into the intake. Returns the studies of those that were accepted.
+    def _accept_files(self, folder: Path, problems: list[str]) -> set[str]:
+        """Every DICOM instance, also those in zip archives, into the intake. Returns the studies of those
+        that were accepted; why an archive was refused goes into ``problems`` and the quarantine's list.
 
         Raises TemporaryError if one cannot be taken now; what was accepted before stays so.
         """
         studies: set[str] = set()
         source = f"folder:{folder.name}"
         for path in _instances(folder):
+            if path.suffix.lower() == ".zip":
+                try:
+                    studies.update(r.study_uid for r in self._intake.accept_zip(path, source))
+                except UnsuitableInput as problem:
+                    problems.append(str(problem))
+                    self._quarantined(source, str(problem))
+                continue
             try:
                 receipt = self._intake.accept_file(path, source)
             except PermanentError:
@@ -193,17 +214,22 @@ class Watcher:
             studies.add(receipt.study_uid)
         return studies
 
-    def _refuse(self, folder: Path) -> None:
+    def _refuse(self, folder: Path, problems: Sequence[str]) -> None:
+        from .layouts import KNOWN
+
         reason = (
             f"folder {folder.name} holds no DICOM instance that can be taken (see the quarantine) "
-            "and no NIfTI case (maps/<Metabolite>.nii.gz)"
+            f"and is not {KNOWN}"
         )
-        self._store.quarantine(
-            sop_uid="", study_uid="", source=f"folder:{folder.name}", path="", sha256="", reason=reason
-        )
+        reason = "; ".join([*problems, reason])
+        self._quarantined(f"folder:{folder.name}", reason)
         _write_report(folder, [{"state": State.FAILED, "reason": reason, "series": []}])
         folder.rename(self._root / "failed" / folder.name)
         _LOG.warning("folder.failed", folder=folder.name, reason=reason)
+
+    def _quarantined(self, source: str, reason: str) -> None:
+        """For the quarantine's list: nothing of the folder itself is kept there."""
+        self._store.quarantine(sop_uid="", study_uid="", source=source, path="", sha256="", reason=reason)
 
     # Handing back
 
@@ -247,8 +273,11 @@ class _Waker(FileSystemEventHandler):
 
 
 def _sight(folder: Path) -> Seen:
-    """(relative path, size in bytes, mtime in ns) of every file."""
+    """(relative path, size in bytes, mtime in ns) of every file, or of the one file that it is."""
     found = set()
+    if folder.is_file():
+        stat = folder.lstat()
+        return frozenset({(folder.name, stat.st_size, stat.st_mtime_ns)})
     for directory, _, names in os.walk(folder):
         for name in names:
             path = Path(directory, name)
@@ -266,11 +295,8 @@ def _instances(folder: Path) -> Iterator[Path]:
         subs[:] = sorted(s for s in subs if not s.startswith("."))
         for name in sorted(names):
             path = Path(directory, name)
-            if name.startswith(".") or name in (READY, "DICOMDIR") or path.is_symlink():
-                continue
-            if name.upper().startswith("README") or path.suffix.lower() in _SIDECARS:
-                continue
-            yield path
+            if may_be_instance(name) and not path.is_symlink():
+                yield path
 
 
 def _write_report(folder: Path, reports: Sequence[dict[str, object]]) -> None:

@@ -122,7 +122,7 @@ def test_dicom_and_nifti_forms_of_one_study_give_the_same_map_at_the_same_place(
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: folder.mkdir(), "neither DICOM files nor a NIfTI case"),
+        (lambda folder: folder.mkdir(), "neither DICOM files nor a case in a known layout"),
         (
             lambda folder: builders.write(builders.localizer(builders.study()[:6]), folder),
             "no metabolite map",

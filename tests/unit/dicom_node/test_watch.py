@@ -144,7 +144,7 @@ def test_an_empty_folder_is_waited_for(watcher: Watcher, inbox: Path) -> None:
     assert (inbox / "S1").is_dir()
 
 
-@pytest.mark.parametrize("name", ["case.zip", "1.dcm", ".hidden"])
+@pytest.mark.parametrize("name", ["case.nii", "1.dcm", ".hidden"])
 def test_a_file_in_the_watch_folder_itself_is_left_alone(watcher: Watcher, inbox: Path, name: str) -> None:
     (inbox / name).write_bytes(as_file(mr_slice()))
     for _ in range(3):
@@ -156,10 +156,10 @@ def test_a_file_in_the_watch_folder_itself_is_left_alone(watcher: Watcher, inbox
 def test_a_loose_file_is_told_of_once(
     watcher: Watcher, inbox: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (inbox / "case.zip").write_bytes(b"PK")
+    (inbox / "case.nii").write_bytes(b"PK")
     for _ in range(3):
         watcher.scan()
-    assert capsys.readouterr().out.count("case.zip") == 1
+    assert capsys.readouterr().out.count("case.nii") == 1
 
 
 def test_a_link_leads_nowhere(watcher: Watcher, inbox: Path, tmp_path: Path, intake: Intake) -> None:

@@ -6,13 +6,18 @@ import nibabel
 import numpy as np
 import pytest
 
-from dicom_node import nifti, ras
+from dicom_node import layouts, ras
 from dicom_node.errors import UnsuitableGeometry, UnsuitableInput
 from dicom_node.simulate import write_nifti
+from dicom_node.source import SourceStudy
 from sr_core import Acquisition, Contrast, Metabolite, Unit
 from tests import builders
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_case(folder: Path) -> SourceStudy:
+    return layouts.recognise(folder).study()
 
 
 @pytest.fixture
@@ -28,9 +33,9 @@ def store(path: Path, data: np.ndarray, affine_ras: np.ndarray) -> None:
 
 
 def test_a_case_is_read_as_it_was_written(case: Path) -> None:
-    assert nifti.is_case(case)
+    assert layouts.recognise(case).name == "NIfTI case"
     truth = builders.acquisition("oblique")
-    source = nifti.read_case(case)
+    source = read_case(case)
     found = source.acquisition
     assert not source.warnings
     assert {m.metabolite for m in found.maps} == set(builders.METABOLITES)
@@ -51,7 +56,7 @@ def test_a_case_is_read_as_it_was_written(case: Path) -> None:
 def test_a_case_states_its_k_space_filter(case: Path) -> None:
     stated = case / "case.toml"
     stated.write_text(stated.read_text() + 'psf = "hamming"\n')
-    assert nifti.read_case(case).acquisition.psf == "hamming"
+    assert read_case(case).acquisition.psf == "hamming"
 
 
 # Three stored axes along ±R, ±A, ±S in any order: what scanners, converters and tools write.
@@ -69,7 +74,7 @@ def test_a_volume_stored_along_any_axes_keeps_every_value_in_place(
         affine[world, axis] = sign * (3.0 + axis)
     affine[:3, 3] = (-30, 20, 5)
     store(tmp_path / "maps" / "tNAA.nii.gz", data, affine)
-    m = nifti.read_case(tmp_path).acquisition.maps[0]
+    m = read_case(tmp_path).acquisition.maps[0]
     for ijk in [(0, 0, 0), (8, 9, 7), (2, 7, 1)]:
         place_lps = (LPS @ affine @ (*ijk, 1))[:3]
         index = m.grid.to_index(place_lps)
@@ -92,20 +97,20 @@ def test_results_lie_in_nifti_where_they_lie_in_the_patient(tmp_path: Path) -> N
 
 
 def test_the_same_case_gets_the_same_made_up_identity_and_another_gets_another(case: Path) -> None:
-    first, again = nifti.read_case(case).header, nifti.read_case(case).header
+    first, again = read_case(case).header, read_case(case).header
     assert first.StudyInstanceUID == again.StudyInstanceUID
     assert first.PatientID == "SIMULATED"
     (case / "case.toml").write_text('patient_id = "山田"\n')
-    other = nifti.read_case(case).header
+    other = read_case(case).header
     assert other.StudyInstanceUID != first.StudyInstanceUID
     assert other.PatientID == "山田"
     (case / "case.toml").unlink()
-    assert nifti.read_case(case).header.PatientID == "case-7"
+    assert read_case(case).header.PatientID == "case-7"
 
 
 def test_a_template_series_gives_identity_and_frame_of_reference(case: Path) -> None:
     builders.write(builders.series(builders.usual(), "MPRAGE")[:2], case / "template_dicom")
-    source = nifti.read_case(case)
+    source = read_case(case)
     like = builders.usual()[0]
     assert source.header.StudyInstanceUID == like.StudyInstanceUID
     assert source.header.PatientName == like.PatientName
@@ -115,7 +120,7 @@ def test_a_template_series_gives_identity_and_frame_of_reference(case: Path) -> 
 def test_an_empty_template_folder_is_refused(case: Path) -> None:
     (case / "template_dicom").mkdir()
     with pytest.raises(UnsuitableInput, match="template_dicom"):
-        nifti.read_case(case)
+        read_case(case)
 
 
 @pytest.mark.parametrize(
@@ -132,33 +137,33 @@ def test_a_case_file_that_cannot_be_meant_is_refused_naming_the_key(
 ) -> None:
     (case / "case.toml").write_text(text)
     with pytest.raises(UnsuitableInput, match=words):
-        nifti.read_case(case)
+        read_case(case)
 
 
 def test_a_name_that_is_no_metabolite_is_refused_and_a_ratio_is_left_out(case: Path) -> None:
     some = case / "maps" / "tNAA.nii.gz"
     (case / "maps" / "HGG.nii.gz").write_bytes(some.read_bytes())
-    assert any("ratios are made here" in w for w in nifti.read_case(case).warnings)
+    assert any("ratios are made here" in w for w in read_case(case).warnings)
     (case / "maps" / "unobtainium.nii.gz").write_bytes(some.read_bytes())
     with pytest.raises(UnsuitableInput, match="unobtainium"):
-        nifti.read_case(case)
+        read_case(case)
 
 
 def test_two_files_of_one_metabolite_are_refused(case: Path) -> None:
     (case / "maps" / "GPC+PCh.nii.gz").write_bytes((case / "maps" / "tCho.nii.gz").read_bytes())
     with pytest.raises(UnsuitableInput, match="both maps of tCho"):
-        nifti.read_case(case)
+        read_case(case)
 
 
 def test_maps_on_different_grids_are_refused_and_a_quality_map_off_the_grid_is_left_out(case: Path) -> None:
     other = builders.grid("oblique", (5, 10, 9))
     ras.write(case / "quality" / "snr.nii.gz", builders.asymmetric(other), other)
-    source = nifti.read_case(case)
+    source = read_case(case)
     assert source.acquisition.snr is None
     assert any("SNR is not used" in w for w in source.warnings)
     ras.write(case / "maps" / "Lac.nii.gz", builders.asymmetric(other), other)
     with pytest.raises(UnsuitableGeometry, match="another grid"):
-        nifti.read_case(case)
+        read_case(case)
 
 
 def test_a_sheared_volume_is_refused(tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ def test_a_sheared_volume_is_refused(tmp_path: Path) -> None:
     affine[0, 1] = 0.5
     store(tmp_path / "maps" / "tNAA.nii.gz", np.ones((9, 10, 8)), affine)
     with pytest.raises(UnsuitableGeometry, match="orthogonal"):
-        nifti.read_case(tmp_path)
+        read_case(tmp_path)
 
 
 def test_a_volume_without_position_is_refused(tmp_path: Path) -> None:
@@ -174,18 +179,18 @@ def test_a_volume_without_position_is_refused(tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     nibabel.save(image, tmp_path / "maps" / "tNAA.nii.gz")
     with pytest.raises(UnsuitableGeometry, match="states no position"):
-        nifti.read_case(tmp_path)
+        read_case(tmp_path)
 
 
 def test_a_broken_file_is_refused_by_name(case: Path) -> None:
     (case / "maps" / "Glu.nii.gz").write_bytes(b"\x1f\x8b not gzip")
     with pytest.raises(UnsuitableInput, match=r"Glu\.nii\.gz is no readable NIfTI"):
-        nifti.read_case(case)
+        read_case(case)
 
 
 def test_absolute_crlb_and_linewidth_in_hz_are_converted_as_the_case_file_says(case: Path) -> None:
     (case / "case.toml").write_text('crlb = "absolute"\nlinewidth = "Hz"\nimaging_frequency_mhz = 125.0\n')
-    found = nifti.read_case(case).acquisition
+    found = read_case(case).acquisition
     truth: Acquisition = builders.acquisition("oblique")
     m = found.map_of(Metabolite.TNAA)
     assert m is not None
@@ -195,7 +200,8 @@ def test_absolute_crlb_and_linewidth_in_hz_are_converted_as_the_case_file_says(c
 
 def test_each_file_of_a_case_is_described_with_its_role_and_reason(case: Path) -> None:
     ras.write(case / "notes.nii", builders.asymmetric(builders.grid()), builders.grid())
-    rows = {description: (role, reason) for _, description, role, reason in nifti.describe(case)}
+    described = layouts.recognise(case).describe()
+    rows = {description: (role, reason) for _, description, role, reason in described}
     assert rows["maps/tNAA.nii.gz"] == ("metabolite_map", "tNAA map, named by its file")
     assert rows["quality/2HG_crlb.nii.gz"][0] == "quality_map"
     assert rows["T1.nii.gz"][0] == "t1"
@@ -204,6 +210,6 @@ def test_each_file_of_a_case_is_described_with_its_role_and_reason(case: Path) -
 
 
 def test_a_folder_without_maps_is_no_case(tmp_path: Path) -> None:
-    assert not nifti.is_case(tmp_path)
+    assert layouts.recognise(tmp_path) is None
     (tmp_path / "maps").mkdir()
-    assert not nifti.is_case(tmp_path)
+    assert layouts.recognise(tmp_path) is None

@@ -70,6 +70,7 @@ class DicomDestination(_Destination):
 
     type: Literal["dicom"] = "dicom"
     may_lack: tuple[Kind, ...] = ()
+    maps_as_mr: bool = True
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
@@ -93,6 +94,7 @@ class DicomWebDestination(_Destination):
     password_file: Path | None = None
     ca_file: Path | None = None
     may_lack: tuple[Kind, ...] = ()
+    maps_as_mr: bool = True
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

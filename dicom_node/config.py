@@ -18,6 +18,7 @@ from pydantic_settings import (
 from .destinations import (
     AETitle,
     CircuitRules,
+    ClientTls,
     Destination,
     DicomDestination,
     DicomWebDestination,
@@ -32,6 +33,7 @@ from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRul
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
     "CircuitRules",
+    "ClientTls",
     "Destination",
     "DicomDestination",
     "DicomWebDestination",
@@ -196,6 +198,7 @@ class PacsRules(Table):
     settle_s: float = Field(10.0, ge=0)
     ask_again_s: float = Field(30.0, gt=0)
     timeout_s: float = Field(60.0, gt=0)
+    tls: ClientTls | None = None
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> PacsRules:
@@ -233,6 +236,7 @@ class PeerRules(Table):
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
+    tls: ClientTls | None = None
 
 
 class RetentionRules(Table):

@@ -24,6 +24,23 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ClientTls(_Table):
+    """TLS to a peer: ``trusted`` authorities sign its certificate, which names ``server_name`` (default: its
+    host); ``certificate`` and ``key`` are shown if it asks who we are.
+    """
+
+    trusted: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ClientTls:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        return self
+
+
 class RetryRules(_Table):
     """Deliveries are tried ``first_s`` apart, doubling up to ``longest_s``, until ``give_up_after_s``.
 
@@ -74,6 +91,7 @@ class DicomDestination(_Destination):
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
+    tls: ClientTls | None = None
     send: tuple[Kind, ...] = get_args(Kind)
 
 

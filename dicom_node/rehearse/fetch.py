@@ -63,7 +63,8 @@ def fetch_dicom(
     series = list(dict.fromkeys((study, uid) for study, uid, _ in sent))
     classes = sorted({f.sop_class_uid for *_, f in sent})
     wanted = {f.sop_uid for *_, f in sent}
-    where = {"ae_title": destination.ae_title, "host": destination.host, "port": destination.port}
+    where = {"ae_title": destination.ae_title, "host": destination.host, "port": destination.port,
+             "tls": destination.tls}  # fmt: skip
     try:
         pacs = DimsePacs(PacsRules(**where, retrieve="get"), node, back.take, classes)
         for study, uid in series:

@@ -28,6 +28,7 @@ from dicom_node.store import Sendable, Store
 from .difference import Difference, differences
 from .fetch import Back, fetch_dicom, fetch_web
 from .study import identity_of, rehearsal_set
+from .tidy import tidy
 
 __all__ = ["PATIENT_ID", "PATIENT_NAME", "Rehearsal", "Went", "rehearse"]
 
@@ -107,6 +108,8 @@ def rehearse(
         run.query()
         progress("fetch and compare")
         how = run.fetch(store, spool)
+        if store is not None and spool is not None:
+            tidy(store, spool, run.study_uid)
         if store is not None:
             store.rehearsed(name, run.book.known)
         went, changes = run.weighed()

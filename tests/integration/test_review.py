@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -27,7 +26,7 @@ from dicom_node.workflows import Worker
 from tests import builders, phantom
 from tests.harness import dciodvfy_errors, needs_orthanc
 from tests.pacs import STORAGE, Pacs
-from tests.results import Office
+from tests.results import Office, worked_on
 
 STUDY = phantom.STUDY
 
@@ -226,24 +225,12 @@ def test_the_command_line_releases_withdraws_and_shows_both(tmp_path):
 # No silence
 
 
-def a_study_without_result(folder: Path, instances: list, *destinations: object) -> Office:
-    """A node has received ``instances`` and worked on them; deliveries, if any, are due."""
-    office = Office(folder, *destinations)
-    intake = Intake(office.spool, office.store)
-    for path in builders.write(instances, folder / "study"):
-        intake.accept(Incoming(path.read_bytes()), source="test")
-    (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
-    office.store.complete(key, "test")
-    Worker(office.settings, office.store, office.spool).resolve(key)
-    return office
-
-
 def test_a_study_that_fails_says_so_once_in_its_own_study_and_only_where_that_is_asked_for(tmp_path):
     defect, words = builders.BROKEN["missing slice"]
     instances = defect(copy.deepcopy(builders.series(builders.usual(), "LCM tNAA conc")))
     with Pacs(BasicTextSRStorage) as pacs, Pacs() as silent:
         wanting = pacs.destination(explain_no_result=True)
-        office = a_study_without_result(tmp_path, instances, wanting, silent.destination(name="SILENT"))
+        office = worked_on(tmp_path, instances, wanting, silent.destination(name="SILENT"))
         assert office.work_on().state is DeliveryState.DELIVERED
         assert silent.associations == 0
         (path,) = (office.spool.root / "out").rglob("no-result.dcm")
@@ -272,7 +259,7 @@ def test_spectra_without_maps_are_explained_and_what_no_recipe_is_for_is_not(tmp
         wanting = pacs.destination(explain_no_result=True)
         for name, due in (("raw spectra", 1), ("localizer", 0)):
             make, _ = builders.DECOYS[name]
-            office = a_study_without_result(tmp_path / name, make(maps), wanting)
+            office = worked_on(tmp_path / name, make(maps), wanting)
             assert state_of(office)["state"] == State.IGNORED
             assert len(office.work()) == due
 

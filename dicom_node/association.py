@@ -12,8 +12,9 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 
 from .arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from .config import NodeRules
+from .config import ClientTls, NodeRules
 from .errors import PeerUnreachable, Refused
+from .tls import ClientContext, client_context
 
 
 class NothingAccepted(Refused):
@@ -29,6 +30,8 @@ class Peer(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
+    @property
+    def tls(self) -> ClientTls | None: ...
 
 
 def requestor(node: NodeRules) -> AE:
@@ -42,6 +45,26 @@ def requestor(node: NodeRules) -> AE:
     ae.network_timeout = node.network_timeout_s
     ae.connection_timeout = node.acse_timeout_s
     return ae
+
+
+def no_association(where: str, tls: tuple[ClientContext, str] | None) -> PeerUnreachable | Refused:
+    """Why there is none with ``where``, as far as it can be known."""
+    if tls is None:
+        return PeerUnreachable(f"{where} does not answer: is it running, and is the port right?")
+    if problem := tls[0].problem:
+        return Refused(f"{where}: its TLS certificate is not trusted here, see tls.trusted: {problem}")
+    return PeerUnreachable(
+        f"{where} does not answer over TLS: is it running, is that its TLS port, and does it trust our "
+        "certificate?"
+    )
+
+
+def tls_to(peer: Peer) -> tuple[ClientContext, str] | None:
+    """What pynetdicom wants for TLS to ``peer``: the context, and whom its certificate must name.
+
+    Files are read anew each time: a renewed certificate needs no restart. Raises BadConfiguration.
+    """
+    return None if peer.tls is None else (client_context(peer.tls), peer.tls.server_name or peer.host)
 
 
 @contextmanager
@@ -59,12 +82,14 @@ def associate(
     NothingAccepted, saying why.
     """
     where = f"{name} ({peer.ae_title} at {peer.host}:{peer.port})"
+    tls = tls_to(peer)
     association = ae.associate(
         peer.host,
         peer.port,
         ae_title=peer.ae_title,
         ext_neg=list(roles),
         evt_handlers=list(handlers),
+        tls_args=tls,
     )
     if association.is_rejected:
         answer: Any = association.acceptor.primitive
@@ -75,7 +100,7 @@ def associate(
     if not association.is_established:
         if association.rejected_contexts and not association.accepted_contexts:
             raise NothingAccepted(f"{where} takes none of the objects or services that we ask for")
-        raise PeerUnreachable(f"no association with {where}: is it running, and is the port right?")
+        raise no_association(where, tls)
     # Without it Nagle's algorithm and the peer's delayed ACK cost up to 40 ms for each instance.
     wire = association.dul.socket
     if wire is not None and wire.socket is not None:

@@ -18,6 +18,7 @@ from pydantic_settings import (
 from .destinations import (
     AETitle,
     CircuitRules,
+    ClientTls,
     Destination,
     DicomDestination,
     DicomWebDestination,
@@ -34,6 +35,7 @@ from .web_rules import WebRules
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
     "CircuitRules",
+    "ClientTls",
     "Destination",
     "DicomDestination",
     "DicomWebDestination",
@@ -201,6 +203,7 @@ class PacsRules(Table):
     settle_s: float = Field(10.0, ge=0)
     ask_again_s: float = Field(30.0, gt=0)
     timeout_s: float = Field(60.0, gt=0)
+    tls: ClientTls | None = None
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> PacsRules:
@@ -238,6 +241,7 @@ class PeerRules(Table):
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
+    tls: ClientTls | None = None
 
 
 class RetentionRules(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pynetdicom import evt
@@ -12,7 +13,7 @@ from . import boundary, dispatch, log
 from .config import Destination, DicomDestination, DicomWebDestination, RetryRules, Settings
 from .dispatch.commitment import take_report
 from .errors import PermanentError, Refused, TemporaryError
-from .ladder import Ladder, stuck
+from .ladder import Ladder, refers, stuck
 from .rungs import Rung
 from .spool import Spool
 from .store import ASK_AGAIN_S, Delivery, Sendable, Store
@@ -74,6 +75,7 @@ class _Trip:
         self, settings: Settings, store: Store, spool: Spool, delivery: Delivery, destination: Destination
     ) -> None:
         self._node = settings.node
+        self._gate = settings.gate
         self._store = store
         self._spool = spool
         self._delivery = delivery
@@ -111,20 +113,28 @@ class _Trip:
     ) -> None:
         """As long as what is refused has a lesser form. What has none does not stop the rest."""
         store, delivery = self._store, self._delivery
-        everything = dispatch.wanted(destination, store.meant_for(delivery))
-        ladder = Ladder(destination, everything, self._spool, _Book(store, delivery))
-        while True:
-            files, ended = ladder.forms_of(dispatch.wanted(destination, store.to_send(delivery)))
-            try:
-                dispatch.send(destination, files, self._spool, self._node, taken)
-            except dispatch.ObjectsRefused as refused:
-                self.answered()
-                if len(ladder.learn(refused.refusals)) == len(refused.refusals):
-                    raise
-                continue  # each round knows of one refused form more
-            if ended:
-                raise stuck(destination, ended)
-            return
+        problems: list[dispatch.ObjectsRefused] = []
+        for referring in (False, True):
+            everything = dispatch.wanted(destination, store.meant_for(delivery))
+            book = _Book(store, delivery)
+            ladder = Ladder(destination, everything, self._spool, book, self._gate)
+            while True:
+                wanted = dispatch.wanted(destination, store.to_send(delivery))
+                left = [f for f in wanted if refers(f) is referring]
+                files, ended = ladder.forms_of(left)
+                try:
+                    dispatch.send(destination, files, self._spool, self._node, taken)
+                except dispatch.ObjectsRefused as refused:
+                    self.answered()
+                    if len(ladder.learn(refused.refusals)) < len(refused.refusals):
+                        continue  # each round knows of one refused form more
+                    problems.append(refused)
+                else:
+                    if ended:
+                        problems.append(stuck(destination, ended))
+                break
+        if problems:
+            raise problems[0]
 
     def prove(self) -> None:
         """DELIVERED, once there is the proof that the destination is configured to give."""
@@ -253,8 +263,11 @@ class _Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self._store.refuse_form(self._delivery.destination, rung, because)
 
-    def replace(self, f: Sendable, instead: Sendable | None, because: str) -> None:
+    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
         self._store.substitute(self._delivery, f, instead, because)
+
+    def replaced(self) -> list[tuple[Sendable, list[Sendable]]]:
+        return self._store.replaced(self._delivery)
 
 
 class _NotKept(PermanentError):

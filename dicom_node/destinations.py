@@ -24,6 +24,23 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ClientTls(_Table):
+    """TLS to a peer: ``trusted`` authorities sign its certificate, which names ``server_name`` (default: its
+    host); ``certificate`` and ``key`` are shown if it asks who we are.
+    """
+
+    trusted: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ClientTls:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        return self
+
+
 class RetryRules(_Table):
     """Deliveries are tried ``first_s`` apart, doubling up to ``longest_s``, until ``give_up_after_s``.
 
@@ -70,9 +87,11 @@ class DicomDestination(_Destination):
 
     type: Literal["dicom"] = "dicom"
     may_lack: tuple[Kind, ...] = ()
+    maps_as_mr: bool = True
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
+    tls: ClientTls | None = None
     send: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -93,6 +112,7 @@ class DicomWebDestination(_Destination):
     password_file: Path | None = None
     ca_file: Path | None = None
     may_lack: tuple[Kind, ...] = ()
+    maps_as_mr: bool = True
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

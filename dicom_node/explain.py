@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from pathlib import Path
 
 import pydicom
 
@@ -10,25 +11,25 @@ from . import log
 from .config import OutputRules
 from .encode.notes import reason_report
 from .spool import Spool, sha256_of
-from .store import Made, Member, Revision
+from .store import Made, Revision
 
 _LOG = log.get("explain")
 
 
 def reason_note(
-    revision: Revision, members: Sequence[Member], words: str, spool: Spool, rules: OutputRules
+    revision: Revision, inputs: Iterable[Path], words: str, spool: Spool, rules: OutputRules
 ) -> Made | None:
-    """A Basic Text SR in the study of ``members``, durable; None if none of them can be read.
+    """A Basic Text SR in the study of the files ``inputs``, durable; None if none of them can be read.
 
     One per revision, whatever its attempts: its UID says so.
     """
-    for member in members:
+    for source in inputs:
         try:
-            header = pydicom.dcmread(spool.path(member.path), stop_before_pixels=True)
-            if not header.StudyInstanceUID:
+            header = pydicom.dcmread(source, stop_before_pixels=True)
+            if not header.get("StudyInstanceUID"):
                 continue
         except Exception as problem:  # this study's bytes may be why there is no result
-            _LOG.warning("header.unreadable", uid=member.sop_uid, reason=type(problem).__name__)
+            _LOG.warning("header.unreadable", case=revision.key.case, reason=type(problem).__name__)
             continue
         key = revision.key
         note = reason_report(header, words, rules, "no result", key.case, str(key.revision))

@@ -1,28 +1,41 @@
 """The ladder of one destination: what it refuses in one form goes in the next lesser one, or stays away.
 
-float Parametric Map -> 16 bit -> the derived MR series alone; Comprehensive 3D SR -> Comprehensive ->
-Enhanced. An object whose ladder has ended stays away where its map is there as a derived MR series, or
-where the destination is configured to lack its kind; else a person must decide.
+float Parametric Map -> 16 bit -> a derived MR series; Comprehensive 3D SR -> Comprehensive -> Enhanced.
+An object whose ladder has ended stays away where its map is there as a derived MR series, or where the
+destination is configured to lack its kind; else a person must decide. What refers to objects that went in
+another form names that form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Protocol, cast
 
 import pydicom
 from pydicom import Dataset
+from pydicom.uid import MRImageStorage, ParametricMapStorage
 
 from . import log
-from .config import DicomDestination, DicomWebDestination
+from .config import DicomDestination, DicomWebDestination, GateRules
+from .dciodvfy import SecondOpinion
 from .dispatch import ObjectsRefused, Refusal
+from .encode import EncodedObject, Kind
+from .encode.check import check_lesser
 from .encode.forms import lesser_form
+from .encode.forms_mr import as_mr_series
+from .encode.planes import Reference
+from .encode.readdress import Went, names_any, plane_positions, reached_planes, readdressed
 from .errors import BadObject
 from .rungs import Rung, known_refusal, refused_rung, rung_of
 from .spool import Spool, sha256_of
 from .store import Sendable
 
 _LOG = log.get("ladder")
+
+_LESSER, _NAMING = ".lesser", ".naming"
+_REFERRING = ("SR", "KO")
 
 
 class Book(Protocol):
@@ -34,8 +47,11 @@ class Book(Protocol):
     def refuse(self, rung: Rung, because: str) -> None:
         """It refuses ``rung``."""
 
-    def replace(self, f: Sendable, instead: Sendable | None, because: str) -> None:
-        """``instead`` goes where ``f`` would have gone; None: nothing does."""
+    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
+        """``instead`` goes where ``f`` would have gone; nothing: it stays away."""
+
+    def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
+        """All that was replaced so far."""
 
 
 class Ladder:
@@ -47,11 +63,13 @@ class Ladder:
         everything: Sequence[Sendable],
         spool: Spool,
         book: Book,
+        gate: GateRules,
     ) -> None:
         self._destination = destination
-        self._mapped = {map_of(f) for f in everything if f.kind == "MR"}
+        self._everything = everything
         self._spool = spool
         self._book = book
+        self._gate = gate
 
     def forms_of(self, files: Sequence[Sendable]) -> tuple[list[Sendable], list[Refusal]]:
         """``files`` in forms that the destination is not known to refuse, and those that have none."""
@@ -64,17 +82,21 @@ class Ladder:
             if because is None:
                 going.append(f)
                 continue
-            lesser = self._lesser(f, refused)
-            if lesser is None and not self._may_stay_away(f):
+            try:
+                instead = self._lesser(f, refused)
+            except BadObject as problem:
+                _LOG.warning(
+                    "form.lost", destination=self._destination.name, name=f.name, reason=str(problem)
+                )
+                instead = []
+            if not instead and not self._may_stay_away(f):
                 ended.append(Refusal(f, None, f"{because}, and no lesser form of it is taken"))
                 continue
-            instead = None if lesser is None else _write(lesser, f, self._spool)
-            shown = self._away(f) if lesser is None else f"sent as {rung_of(lesser)}"
+            shown = self._shown(instead) if instead else self._away(f)
             self._book.replace(f, instead, f"{shown}: {because}")
             _LOG.info("form.lesser", destination=self._destination.name, name=f.name, said=shown)
-            if instead is not None:
-                going.append(instead)
-        return going, ended
+            going += instead
+        return list(self._addressed(going)), ended
 
     def learn(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Take note of what has another way to go; returns the refusals that have none.
@@ -85,7 +107,7 @@ class Ladder:
         refused = {**self._book.refused(), **{rung: r.words for r, rung in about if rung is not None}}
         final = []
         for r, rung in about:
-            if rung is None or not (self._may_stay_away(r.file) or self._lesser(r.file, refused)):
+            if rung is None or not (self._may_stay_away(r.file) or self._next(r.file, refused)):
                 final.append(r)
             else:
                 self._book.refuse(rung, r.words)
@@ -94,10 +116,33 @@ class Ladder:
     def _known(self, f: Sendable, refused: Mapping[Rung, str]) -> str | None:
         return known_refusal(self._rung(f), refused)
 
-    def _lesser(self, f: Sendable, refused: Mapping[Rung, str]) -> Dataset | None:
-        """The best form of ``f`` that is not refused, if there is any."""
-        form: Dataset | None = pydicom.dcmread(self._spool.path(f.path))
+    def _next(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
+        """Whether ``f`` has a lesser form that is not refused."""
+        if f.kind == "PM" and self._maps_as_mr(f) and known_refusal(Rung(MRImageStorage), refused) is None:
+            return True
+        return self._same_kind(f, refused) is not None
+
+    def _lesser(self, f: Sendable, refused: Mapping[Rung, str]) -> list[Sendable]:
+        """The best form of ``f`` that is not refused, on disk; nothing if there is none. Raises BadObject."""
+        form = self._same_kind(f, refused)
+        if form is not None:
+            return self._write([form], f)
+        if f.kind != "PM" or not self._maps_as_mr(f) or known_refusal(Rung(MRImageStorage), refused):
+            return []
+        return self._write(as_mr_series(pydicom.dcmread(self._spool.path(_origin(f.path)))), f)
+
+    def _same_kind(self, f: Sendable, refused: Mapping[Rung, str]) -> Dataset | None:
+        """The best form of ``f`` below its own that is not refused; it stays what it is. None if ill-made."""
+        if f.kind not in ("PM", "SR"):
+            return None
+        if f.kind == "PM" and known_refusal(Rung(ParametricMapStorage), refused):
+            return None  # all forms of the class: nothing to try
+        own = self._rung(f)
         try:
+            form: Dataset | None = pydicom.dcmread(self._spool.path(_origin(f.path)))
+            while form is not None and rung_of(form) != own:
+                form = lesser_form(form)
+            form = lesser_form(form) if form is not None else None
             while form is not None and known_refusal(rung_of(form), refused) is not None:
                 form = lesser_form(form)
         except BadObject as problem:
@@ -105,17 +150,121 @@ class Ladder:
             return None
         return form
 
+    def _maps_as_mr(self, f: Sendable) -> bool:
+        return self._destination.maps_as_mr and "MR" in self._destination.send and not self._slices_of(f)
+
     def _may_stay_away(self, f: Sendable) -> bool:
-        shown_as_mr = f.kind == "PM" and map_of(f) in self._mapped
-        return shown_as_mr or f.kind in self._destination.may_lack
+        return bool(self._slices_of(f)) or f.kind in self._destination.may_lack
 
     def _away(self, f: Sendable) -> str:
-        return "there as derived MR only" if f.kind == "PM" and map_of(f) in self._mapped else "not sent"
+        return "there as derived MR only" if self._slices_of(f) else "not sent"
+
+    def _slices_of(self, f: Sendable) -> list[Sendable]:
+        """The derived MR series of the Parametric Map ``f`` that goes anyway."""
+        return self._series.get(map_of(f), []) if f.kind == "PM" else []
+
+    @cached_property
+    def _series(self) -> dict[str, list[Sendable]]:
+        """Derived MR series by the map that they show."""
+        found: dict[str, list[Sendable]] = {}
+        for f in self._everything:
+            if f.kind == "MR":
+                found.setdefault(map_of(f), []).append(f)
+        return found
 
     def _rung(self, f: Sendable) -> Rung:
         wanted = ["SOPClassUID", "BitsAllocated"]
         header = pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True, specific_tags=wanted)
         return rung_of(header)
+
+    def _shown(self, instead: Sequence[Sendable]) -> str:
+        if instead[0].kind == "MR":
+            return "sent as derived MR series"
+        return f"sent as {self._rung(instead[0])}"
+
+    def _addressed(self, files: Sequence[Sendable]) -> Iterator[Sendable]:
+        """``files``; in place of one that refers to what went in another form, one that names that form."""
+        went = self._went()
+        reached = self._reached() if went else {}
+        for f in files:
+            if not went or f.kind not in ("PM", *_REFERRING) or not names_any(self._header(f), went):
+                yield f
+                continue
+            own = readdressed(pydicom.dcmread(self._spool.path(f.path)), went, reached)
+            instead = self._write([own], f, f"{_NAMING}.{str(own.SOPInstanceUID)[-8:]}")
+            self._book.replace(f, instead, "sent with references to what went instead of others")
+            yield from instead
+
+    def _went(self) -> dict[str, Went]:
+        """By SOP Instance UID: what went in its place, at the end of its ladder."""
+        replaced = {f.path: (f, list(instead)) for f, instead in self._book.replaced()}
+        found: dict[str, Went] = {}
+        for f, instead in replaced.values():
+            while len(instead) == 1 and instead[0].path in replaced:
+                instead = replaced[instead[0].path][1]
+            others = instead or self._slices_of(f)
+            if others and f.kind == "PM":
+                found[f.sop_uid] = Went(tuple(self._references(others)), slices=others[0].kind == "MR")
+        return found
+
+    def _references(self, files: Sequence[Sendable]) -> Iterator[Reference]:
+        """To files of one series."""
+        wanted = ["StudyInstanceUID", "SeriesInstanceUID"]
+        header = pydicom.dcmread(self._spool.path(files[0].path), specific_tags=wanted)
+        for f in files:
+            series, study = str(header.SeriesInstanceUID), str(header.StudyInstanceUID)
+            yield Reference(f.sop_class_uid, f.sop_uid, series, study)
+
+    def _reached(self) -> dict[tuple[str, int], set[int]]:
+        """Planes of the maps that each segment reaches."""
+        a_map = next((f for f, _ in self._book.replaced() if f.kind == "PM"), None)
+        if a_map is None:
+            return {}
+        positions = plane_positions(self._header(a_map))
+        found: dict[tuple[str, int], set[int]] = {}
+        for f in self._everything:
+            if f.kind == "SEG":
+                found |= reached_planes(self._header(f), positions)
+        return found
+
+    def _header(self, f: Sendable) -> Dataset:
+        return pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True)
+
+    def _write(self, made: Sequence[Dataset], f: Sendable, ending: str = _LESSER) -> list[Sendable]:
+        """The objects ``made`` of ``f``, through the gate and durable. Raises BadObject."""
+        name = f"MR_{map_of(f)}" if made[0].SOPClassUID == MRImageStorage else f.name
+        kind = cast(Kind, "MR" if made[0].SOPClassUID == MRImageStorage else f.kind)
+        one = len(made) == 1
+        objects = [
+            EncodedObject(d, kind, name if one and kind != "MR" else f"{name}_{n:04d}")
+            for n, d in enumerate(made, start=1)
+        ]
+        check_lesser(objects)
+        whole = self._spool.path(_origin(f.path))
+        written = []
+        with SecondOpinion(self._gate) as opinion:
+            for n, o in enumerate(objects, start=1):
+                number = f".{n:04d}" if kind == "MR" and f.kind != "MR" else ""
+                path = whole.with_name(f"{whole.stem}{ending}{number}.dcm")
+                with self._spool.durable(path) as file:
+                    o.dataset.save_as(file, enforce_file_format=True)
+                opinion.ask(o, path)
+                uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
+                written.append(Sendable(self._spool.relative(path), kind, o.name, *uids, sha256_of(path)))
+            opinion.conclude()
+        return written
+
+
+def _origin(path: str) -> str:
+    """Of a form, the path of the object as it was made: beside it."""
+    whole = PurePosixPath(path)
+    stem = whole.name.removesuffix(".dcm").split(_LESSER)[0].split(_NAMING)[0]
+    return str(whole.with_name(f"{stem}.dcm"))
+
+
+def refers(f: Sendable) -> bool:
+    """Whether ``f`` refers to others of its set: it goes once it is settled in which form those went."""
+    return f.kind in _REFERRING
 
 
 def map_of(f: Sendable) -> str:
@@ -132,11 +281,3 @@ def stuck(destination: DicomDestination | DicomWebDestination, refusals: Sequenc
         refusals,
         f"list {', '.join(kinds)} in its may_lack, or rehearse if it takes more by now; then retry",
     )
-
-
-def _write(made: Dataset, f: Sendable, spool: Spool) -> Sendable:
-    path = spool.path(f.path).with_suffix(".lesser.dcm")
-    with spool.durable(path) as file:
-        made.save_as(file, enforce_file_format=True)
-    uids = (str(made.SOPInstanceUID), str(made.SOPClassUID))
-    return Sendable(spool.relative(path), f.kind, f.name, *uids, sha256_of(path))

@@ -78,7 +78,7 @@ class Measures:
             ledger.add_metric([kind], count)
         yield ledger
         yield CounterMetricFamily(
-            "mrsi_quarantined", "Files ever put into quarantine.", value=self._store.quarantined()
+            "mrsi_quarantined", "Files ever put into quarantine.", value=self._store.ever_quarantined()
         )
 
     def _studies(self, now: float) -> Iterator[Metric]:
@@ -155,7 +155,7 @@ class Measures:
         return [_look(name, look) for name, look in looks.items()]
 
     def _database(self) -> str:
-        self._store.quarantined()
+        self._store.ever_quarantined()
         return "answers"
 
     def _space(self) -> str:

@@ -128,7 +128,7 @@ def _instances(folders: Iterable[Path], name: str) -> dict[str, Path]:
 def identify_case(case: Case, rules: IdentifyRules) -> Identified:
     """What each series is, and why. Raises NotDicom if an instance cannot be read any more."""
     if case.nifti_folder is not None:
-        findings = [Finding(*row) for row in _layout(case.nifti_folder).describe()]
+        findings = [Finding(*row) for row in layouts.required(case.nifti_folder).describe()]
         return Identified((), tuple(findings), "", None)
     headers = [_read(path, pixels=False) for path in case.instances.values()]
     series = tuple(identify(headers, rules))
@@ -180,13 +180,6 @@ def make_results(
     return Results(made, report, result)
 
 
-def _layout(folder: Path) -> layouts.Layout:
-    found = layouts.recognise(folder)
-    if found is None:  # it was when the case was taken
-        raise UnsuitableInput(f"{folder.name} is no longer {layouts.KNOWN}: drop it again, whole")
-    return found
-
-
 def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> Dataset:
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=only)
@@ -201,7 +194,7 @@ def _read(path: Path, *, pixels: bool = True, only: list[str] | None = None) -> 
 def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> SourceStudy:
     """Arrays and headers of an identified case. Raises UnsuitableInput or UnsuitableGeometry in words."""
     if case.nifti_folder is not None:
-        return _layout(case.nifti_folder).study()
+        return layouts.required(case.nifti_folder).study()
     return decode(identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules)
 
 

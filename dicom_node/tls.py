@@ -1,4 +1,4 @@
-"""TLS of the second port: BCP 195 (RFC 8996, RFC 9325) as PS3.15 B.12 asks it."""
+"""TLS of the second port, and to peers: BCP 195 (RFC 8996, RFC 9325) as PS3.15 B.12 asks it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from . import log
-from .config import TlsRules
+from .config import ClientTls, TlsRules
 from .errors import BadConfiguration
 from .web_rules import WebRules
 
@@ -53,6 +53,46 @@ def server_context(rules: TlsRules) -> ssl.SSLContext:
 def of_page(rules: WebRules) -> TlsRules:
     """The page's certificate, by the same rules; browsers show none."""
     return TlsRules(certificate=rules.certificate, key=rules.key, client="optional")
+
+
+class ClientContext(ssl.SSLContext):
+    """For associations that we request. ``problem``: why the peer's certificate is not trusted, in words."""
+
+    problem = ""
+
+
+class _Telling(ssl.SSLSocket):
+    """Leaves in its context why the handshake failed: who connects hears only that it did."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLCertVerificationError as e:
+            assert isinstance(self.context, ClientContext)
+            self.context.problem = e.verify_message
+            raise
+
+
+def client_context(rules: ClientTls) -> ClientContext:
+    """Raises BadConfiguration, naming the file, if certificate, key or authorities cannot be used."""
+    context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Telling
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    try:
+        context.load_verify_locations(rules.trusted)
+    except OSError as e:
+        words = f"tls.trusted {rules.trusted} cannot be read as certificates: {e.strerror or e}"
+        raise BadConfiguration(words) from e
+    if rules.certificate is not None:
+        try:
+            context.load_cert_chain(rules.certificate, rules.key, password=lambda: "")
+        except OSError as e:
+            raise BadConfiguration(
+                f"tls.certificate {rules.certificate} and tls.key {rules.key} cannot be used together: "
+                f"{e.strerror or e}"
+            ) from e
+    return context
 
 
 def ends_at(certificate: Path) -> float:

@@ -27,6 +27,7 @@ from .encode.predecessors import Earlier
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .explain import reason_note
 from .heartbeat import Heartbeat
+from .layouts.study import template_files
 from .process import Case, identify_case, make_results
 from .series import Role
 from .spool import Spool, fsync_tree
@@ -155,12 +156,33 @@ class Worker:
         names = [d.name for d in self.settings.destination if d.explain_no_result]
         note = None
         if names and tell:
-            members = self.store.members(revision.key)
-            note = reason_note(revision, members, said or words, self.spool, self.settings.output)
+            inputs = self._inputs(revision)
+            note = reason_note(revision, inputs, said or words, self.spool, self.settings.output)
         if note is None:
             self.store.advance(revision.key, event, words)
         else:
             self.store.explain(revision.key, event, words, note, names)
+
+    def strand(self, revision: Revision) -> None:
+        """Its workflow has ended though it is still under way: no more of it, and no silence either.
+
+        Nothing happens if it has moved on meanwhile.
+        """
+        now = self.store.revision(revision.key)
+        if now.attempt != revision.attempt or now.state not in (State.QUEUED, State.RESOLVING):
+            return
+        with suppress(IllegalTransition):  # another worker saw it at the same moment
+            if now.state is State.QUEUED:
+                self.store.start(revision.key)
+            said = "given up after it failed again and again; the node's operators know more"
+            self._end(revision, Event.GAVE_UP, _STRANDED, said=said)
+
+    def _inputs(self, revision: Revision) -> Iterator[Path]:
+        """DICOM files that say whose study it is; none for a NIfTI case that came without any."""
+        for member in self.store.members(revision.key):
+            yield self.spool.path(member.path)
+        if revision.nifti_folder:
+            yield from template_files(Path(revision.nifti_folder))
 
 
 def _in_spool(made: Made, folder: str) -> Made:
@@ -227,7 +249,7 @@ def run(worker: Worker, stop: threading.Event) -> None:
             try:
                 while not stop.is_set():
                     try:
-                        reconcile(worker.store)
+                        reconcile(worker)
                     except (TemporaryError, OperationalError):
                         _LOG.warning("reconciler.waits", reason="the database does not answer")
                     stop.wait(_RECONCILE_S)
@@ -294,25 +316,21 @@ def _alone(worker: Worker, stop: threading.Event) -> Iterator[None]:
         yield
 
 
-def reconcile(store: Store) -> None:
+def reconcile(worker: Worker) -> None:
     """Enqueue every row that is due and has no live workflow; fail what its workflow left stranded.
 
     A row is stranded if it is still under way though its workflow has ended: its worker died, or the
     disk or the database refused, too often.
     """
+    store = worker.store
     for revision in store.revisions_in(State.QUEUED, State.RESOLVING):
         key = revision.key
         workflow_id = _id("resolve", key.case, key.revision, revision.attempt)
         if not _stranded(workflow_id):
             with SetWorkflowID(workflow_id):
                 DBOS.enqueue_workflow(_RESOLVE, _resolve_study, key.case, key.revision)
-            continue
-        now = store.revision(key)
-        if now.attempt == revision.attempt and now.state in (State.QUEUED, State.RESOLVING):
-            with suppress(IllegalTransition):  # another worker saw it at the same moment
-                if now.state is State.QUEUED:
-                    store.start(key)
-                store.fail(key, _STRANDED)
+        else:
+            worker.strand(revision)
     for delivery in store.deliveries_due():
         begun = delivery.state is DeliveryState.SENDING  # the try under way was counted when it began
         workflow_id = _id("deliver", delivery.delivery_id, delivery.attempt, delivery.tries - begun)

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydicom import Dataset
 from pynetdicom.sop_class import ParametricMapStorage
 
 from dicom_node.config import Destination, NodeRules, OutputRules, Settings
 from dicom_node.deliver import Courier
 from dicom_node.demo import free_port
 from dicom_node.encode import encode_study
-from dicom_node.intake import Intake
+from dicom_node.intake import Incoming, Intake
 from dicom_node.listener import Listener
+from dicom_node.recipe import Table
 from dicom_node.safekeeping import Safekeeper
 from dicom_node.spool import Spool, sha256_of
 from dicom_node.store import Delivery, Made, Received, Store, migrate
 from dicom_node.study import CaseKey, State
-from tests import phantom
+from dicom_node.workflows import Worker
+from tests import builders, phantom
 from tests.doors import ROOT, Clock, as_file, mr_slice, sqlite_in
 
 
@@ -154,3 +157,19 @@ class Office:
             yield listener
         finally:
             listener.stop(drain_s=1)
+
+
+def worked_on(folder: Path, instances: list[Dataset], *destinations: Destination, **tables: Table) -> Office:
+    """A node has received ``instances`` and worked on them; deliveries, if any, are due.
+
+    ``tables`` of the configuration in place of the defaults.
+    """
+    office = Office(folder, *destinations)
+    office.settings = office.settings.model_copy(update=tables)
+    intake = Intake(office.spool, office.store)
+    for path in builders.write(instances, folder / "study"):
+        intake.accept(Incoming(path.read_bytes()), source="test")
+    (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
+    office.store.complete(key, "test")
+    Worker(office.settings, office.store, office.spool).resolve(key)
+    return office

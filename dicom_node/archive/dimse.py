@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_node.association import requestor
+from dicom_node.association import no_association, requestor, tls_to
 from dicom_node.config import NodeRules, PacsRules
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 
@@ -122,11 +122,12 @@ class DimsePacs:
     @contextmanager
     def _associate(self, ae: AE, **more: Any) -> Iterator[Association]:
         name, where = self._rules.ae_title, (self._rules.host, self._rules.port)
-        association = ae.associate(*where, ae_title=name, **more)
+        tls = tls_to(self._rules)
+        association = ae.associate(*where, ae_title=name, tls_args=tls, **more)
         if association.is_rejected:
             raise Refused(f"{name} rejects associations of {self._node.ae_title}")
         if not association.is_established:
-            raise PeerUnreachable(f"{name} at {where[0]}:{where[1]} does not answer")
+            raise no_association(f"{name} at {where[0]}:{where[1]}", tls)
         try:
             if not association.accepted_contexts:
                 raise Refused(f"{name} offers no query and retrieval")

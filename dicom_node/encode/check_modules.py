@@ -26,7 +26,7 @@ _TYPE_1: Mapping[str, tuple[str, ...]] = {
     "PM": (
         "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
         "ContentLabel", "DimensionOrganizationSequence", "DimensionIndexSequence",
-        "PresentationLUTShape", "FloatPixelData", "LossyImageCompression", "RecognizableVisualFeatures",
+        "PresentationLUTShape", "LossyImageCompression", "RecognizableVisualFeatures",
         "BurnedInAnnotation",
     ),
     "SEG": (
@@ -80,7 +80,6 @@ _TRAPS: Mapping[str, Mapping[str, str]] = {
         "NumberOfFrames": "a classic MR image is one frame",
     },
     "PM": {
-        "PixelData": "the values are float",
         "RedPaletteColorLookupTableDescriptor": "a palette needs what viewers do not read",
     },
     "SEG": {"MaximumFractionalValue": "fractional segments are refused by viewers"},
@@ -96,6 +95,10 @@ def check_modules(obj: EncodedObject) -> None:
         demand(keyword in d, f"{keyword} is missing")
     for keyword, why in _TRAPS.get(obj.kind, {}).items():
         demand(keyword not in d, f"{keyword}: {why}")
+    if obj.kind == "PM":
+        pixels, other = ("FloatPixelData", "PixelData")[:: 1 if d.BitsAllocated == 32 else -1]
+        demand(pixels in d, f"{pixels} has no value")
+        demand(other not in d, f"{other}: the values are {d.BitsAllocated} bit")
     if obj.kind in _GROUPS:
         _check_groups(d, _GROUPS[obj.kind])
     demand(d.file_meta.MediaStorageSOPClassUID == d.SOPClassUID, "file meta names another SOP class")

@@ -143,31 +143,35 @@ def _base(
     """What all slices of a series share."""
     planes, source = production.planes, production.source.header
     d = common_header(production)
-    d.SOPClassUID = MRImageStorage
-    d.Modality = "MR"
-    d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     for keyword in ("AcquisitionDate", "AcquisitionTime", "MagneticFieldStrength", "ImagedNucleus"):
         if source.get(keyword) is not None:
             d.add(source[keyword])
     d.PatientPosition = source.get("PatientPosition", "") or ""
-    d.ScanningSequence = "RM"
-    d.SequenceVariant = "NONE"
-    d.ScanOptions = ""
-    d.MRAcquisitionType = "3D"
-    d.RepetitionTime = d.EchoTime = d.EchoTrainLength = None
-
     d.ImageOrientationPatient = list(planes.orientation)
     d.PixelSpacing = list(planes.pixel_spacing)
     d.SliceThickness = d.SpacingBetweenSlices = planes.slice_spacing
     d.Rows, d.Columns = planes.rows, planes.columns
-    d.SamplesPerPixel = 1
-    d.PhotometricInterpretation = "MONOCHROME2"
-    d.BitsAllocated = d.BitsStored = 16
-    d.HighBit = 15
-    d.PixelRepresentation = 0
+    become_classic(d)
     centre, width = display_window(stored, brain)
     d.WindowCenter, d.WindowWidth = f"{centre:.6g}", f"{width:.6g}"
 
     d.DerivationDescription = words
     d.DerivationCodeSequence = [codes.item(derivation)]
     return d
+
+
+def become_classic(d: Dataset) -> None:
+    """What every derived MR image says of itself (PS3.3 A.4, C.8.3.1): computed, 16 bit without sign."""
+    d.SOPClassUID = MRImageStorage
+    d.Modality = "MR"
+    d.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    d.ScanningSequence = "RM"
+    d.SequenceVariant = "NONE"
+    d.ScanOptions = ""
+    d.MRAcquisitionType = "3D"
+    d.RepetitionTime = d.EchoTime = d.EchoTrainLength = None
+    d.SamplesPerPixel = 1
+    d.PhotometricInterpretation = "MONOCHROME2"
+    d.BitsAllocated = d.BitsStored = 16
+    d.HighBit = 15
+    d.PixelRepresentation = 0

@@ -91,17 +91,22 @@ def _in_16_bit(d: Dataset) -> Dataset:
     out.DerivationDescription = short_text(f"{said} {d.get('DerivationDescription', '')}")
     groups = [out.SharedFunctionalGroupsSequence[0], *out.PerFrameFunctionalGroupsSequence]
     for mapping in _items(groups, "RealWorldValueMappingSequence"):
-        for keyword in ("First", "Last"):
-            attribute = f"DoubleFloatRealWorldValue{keyword}ValueMapped"
-            if attribute in mapping:
-                del mapping[attribute]
-        mapping.add_new("RealWorldValueFirstValueMapped", "US", 0)
-        mapping.add_new("RealWorldValueLastValueMapped", "US", _HIGHEST)
-        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, intercept
+        map_integers(mapping, slope, intercept)
     for window in _items(groups, "FrameVOILUTSequence"):
         window.WindowCenter = f"{(float(window.WindowCenter) - intercept) / slope:.10g}"
         window.WindowWidth = f"{float(window.WindowWidth) / slope:.10g}"
     return out
+
+
+def map_integers(mapping: Dataset, slope: float, intercept: float = 0.0) -> None:
+    """``mapping`` becomes one of stored values in 16 bit without sign (PS3.3 C.7.6.16.2.11)."""
+    for keyword in ("First", "Last"):
+        attribute = f"DoubleFloatRealWorldValue{keyword}ValueMapped"
+        if attribute in mapping:
+            del mapping[attribute]
+    mapping.add_new("RealWorldValueFirstValueMapped", "US", 0)
+    mapping.add_new("RealWorldValueLastValueMapped", "US", _HIGHEST)
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, intercept
 
 
 def _items(groups: Iterable[Dataset], keyword: str) -> Iterable[Dataset]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
+from dicom_node.errors import UnsuitableInput
 from dicom_node.source import SourceStudy
 
 from . import fsl_mrsi, lcmodel, mrsiprep, plain
@@ -60,3 +61,11 @@ def recognise(folder: Path) -> Layout | None:
         if root is not None:
             return Layout(module.NAME, folder, root, module)
     return None
+
+
+def required(folder: Path) -> Layout:
+    """What ``folder`` was recognised as when it was taken. Raises UnsuitableInput if it no longer is."""
+    found = recognise(folder)
+    if found is None:
+        raise UnsuitableInput(f"{folder.name} is no longer {KNOWN}: drop it again, whole")
+    return found

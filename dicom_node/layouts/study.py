@@ -203,11 +203,16 @@ def case_file(folder: Path) -> CaseFile:
         raise UnsuitableInput(f"case.toml is not usable: {wrong} (keys are {known})") from e
 
 
+def template_files(case: Path) -> list[Path]:
+    """What lies in ``template_dicom/`` of ``case``: DICOM of its study, if all is right."""
+    return sorted(p for p in (case / "template_dicom").rglob("*") if p.is_file())
+
+
 def _template(folder: Path) -> Dataset | None:
     """Identity from the first DICOM instance of ``template_dicom/``; None if there is no such folder."""
     if not folder.is_dir():
         return None
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in template_files(folder.parent):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except (pydicom.errors.InvalidDicomError, OSError, EOFError):

@@ -20,7 +20,7 @@ from dicom_node import dispatch
 from dicom_node.compare import compare
 from dicom_node.config import DicomDestination, DicomWebDestination, Settings
 from dicom_node.errors import BadConfiguration, NodeError, Refused
-from dicom_node.ladder import Ladder
+from dicom_node.ladder import Ladder, refers
 from dicom_node.rungs import Rung, rung_of
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable, Store
@@ -28,6 +28,7 @@ from dicom_node.store import Sendable, Store
 from .difference import Difference, differences
 from .fetch import Back, fetch_dicom, fetch_web
 from .study import identity_of, rehearsal_set
+from .tidy import tidy
 
 __all__ = ["PATIENT_ID", "PATIENT_NAME", "Rehearsal", "Went", "rehearse"]
 
@@ -107,6 +108,8 @@ def rehearse(
         run.query()
         progress("fetch and compare")
         how = run.fetch(store, spool)
+        if store is not None and spool is not None:
+            tidy(store, spool, run.study_uid)
         if store is not None:
             store.rehearsed(name, run.book.known)
         went, changes = run.weighed()
@@ -130,6 +133,7 @@ class _Book:
     def __init__(self) -> None:
         self.known: dict[Rung, str] = {}
         self.otherwise: dict[str, str] = {}
+        self._went: list[tuple[Sendable, Sequence[Sendable]]] = []
 
     def refused(self) -> Mapping[Rung, str]:
         return dict(self.known)
@@ -137,8 +141,12 @@ class _Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self.known.setdefault(rung, because)
 
-    def replace(self, f: Sendable, instead: Sendable | None, because: str) -> None:
+    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
         self.otherwise[f.name] = because
+        self._went.append((f, instead))
+
+    def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
+        return self._went
 
 
 class _Run:
@@ -151,7 +159,7 @@ class _Run:
     ) -> None:
         if not files:
             raise BadConfiguration(f"{destination.name} gets no kind of object that this node makes")
-        self._node = settings.node
+        self._node, self._gate = settings.node, settings.gate
         self._destination = destination
         self._spool = spool
         self._files = list(files)
@@ -167,19 +175,20 @@ class _Run:
         def taken(f: Sendable, status: str) -> None:
             self._taken[f.sop_uid] = f
 
-        ladder = Ladder(self._destination, self._files, self._spool, self.book)
-        left = self._files
-        while left:
-            left, ended = ladder.forms_of(left)
-            for r in ended:
-                self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
-            try:
-                dispatch.send(self._destination, left, self._spool, self._node, taken)
-                return
-            except dispatch.ObjectsRefused as refused:
-                for r in ladder.learn(refused.refusals):
+        ladder = Ladder(self._destination, self._files, self._spool, self.book, self._gate)
+        for referring in (False, True):
+            left = [f for f in self._files if refers(f) is referring]
+            while left:
+                left, ended = ladder.forms_of(left)
+                for r in ended:
                     self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
-            left = [f for f in left if f.sop_uid not in self._taken and f.sop_uid not in self._fate]
+                try:
+                    dispatch.send(self._destination, left, self._spool, self._node, taken)
+                    break
+                except dispatch.ObjectsRefused as refused:
+                    for r in ladder.learn(refused.refusals):
+                        self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
+                left = [f for f in left if f.sop_uid not in self._taken and f.sop_uid not in self._fate]
 
     def query(self) -> None:
         """Whether it shows what it took; an archive may index as late as its ``settle_s``."""

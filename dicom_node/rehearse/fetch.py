@@ -18,6 +18,8 @@ from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable, Store
 
+from .tidy import set_aside
+
 _ARRIVAL_S = 30.0  # what a C-MOVE sends to the node that is running is looked for so long
 
 
@@ -57,13 +59,13 @@ def fetch_dicom(
     """All series of ``sent`` by C-GET, else by C-MOVE to us; returns how.
 
     While the node runs, C-MOVE brings them to its listener: then they are found in its ``store`` and
-    ``spool``, and its own status shows them as results of ours that it ignores. Raises TemporaryError or
-    Refused, in words of both ways.
+    ``spool``, and set aside there. Raises TemporaryError or Refused, in words of both ways.
     """
     series = list(dict.fromkeys((study, uid) for study, uid, _ in sent))
     classes = sorted({f.sop_class_uid for *_, f in sent})
     wanted = {f.sop_uid for *_, f in sent}
-    where = {"ae_title": destination.ae_title, "host": destination.host, "port": destination.port}
+    where = {"ae_title": destination.ae_title, "host": destination.host, "port": destination.port,
+             "tls": destination.tls}  # fmt: skip
     try:
         pacs = DimsePacs(PacsRules(**where, retrieve="get"), node, back.take, classes)
         for study, uid in series:
@@ -78,8 +80,10 @@ def fetch_dicom(
         with _listening(node, classes, back) as alone:
             for study, uid in series:
                 pacs.retrieve(study, uid)
+                if not alone and store is not None:
+                    set_aside(store, study)
             if not alone and store is not None and spool is not None:
-                _found_in(store, spool, wanted, back)
+                _found_in(store, spool, series[0][0], wanted, back)
     except NodeError as e:
         raise TemporaryError(f"{problem}; C-MOVE: {e}") from e
     return "C-MOVE"
@@ -111,9 +115,10 @@ def _listening(node: NodeRules, classes: Sequence[str], back: Back) -> Iterator[
             server.shutdown()
 
 
-def _found_in(store: Store, spool: Spool, wanted: set[str], back: Back) -> None:
+def _found_in(store: Store, spool: Spool, study_uid: str, wanted: set[str], back: Back) -> None:
     until = time.monotonic() + _ARRIVAL_S
     while time.monotonic() < until and not wanted <= set(back.files):
+        set_aside(store, study_uid)
         for uid, path in store.paths_of(wanted - set(back.files)).items():
             back.files[uid] = spool.path(path)
         time.sleep(0.5)

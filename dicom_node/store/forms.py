@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, select
 from dicom_node.rungs import Rung
 
 from . import tables as t
-from .deliveries import Delivery, DeliveryStore, Sendable
+from .deliveries import Delivery, DeliveryStore, Sendable, _made_for, _sendable
 from .ledger import Deed, Kind
 
 
@@ -49,34 +50,62 @@ class FormStore(DeliveryStore):
             words = ", ".join(str(rung) for rung in refused) or "nothing"
             self._note_destination(tx, destination, "rehearsed", f"it refuses {words}")
 
-    def substitute(self, delivery: Delivery, f: Sendable, instead: Sendable | None, because: str) -> None:
-        """``instead`` goes in this delivery where ``f`` would have gone; None: it stays away.
+    def substitute(self, delivery: Delivery, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
+        """``instead`` goes in this delivery where ``f`` would have gone; nothing: it stays away.
 
-        A lesser form becomes a result of its own, once, whichever deliveries it goes in.
+        Lesser forms become results of their own, once, whichever deliveries they go in.
         """
         with self._write() as tx:
             s = t.substitutions.c
             this = select(s.at).where(s.delivery_id == delivery.delivery_id, s.path == f.path)
             if tx.execute(this).first() is not None:
                 return
-            if instead is not None:
-                self._keep_lesser(tx, delivery, f, instead)
+            self._keep_lesser(tx, delivery, f, instead)
+            row = {
+                "delivery_id": delivery.delivery_id,
+                "path": f.path,
+                "because": because,
+                "at": self.clock(),
+            }
+            paths: list[str | None] = [i.path for i in instead]
             tx.execute(
-                t.substitutions.insert().values(
-                    delivery_id=delivery.delivery_id,
-                    path=f.path,
-                    instead=None if instead is None else instead.path,
-                    because=because,
-                    at=self.clock(),
-                )
+                t.substitutions.insert(),
+                [{**row, "place": place, "instead": path} for place, path in enumerate(paths or [None])],
             )
 
-    def _keep_lesser(self, tx: Connection, delivery: Delivery, f: Sendable, lesser: Sendable) -> None:
+    def _keep_lesser(
+        self, tx: Connection, delivery: Delivery, f: Sendable, lesser: Sequence[Sendable]
+    ) -> None:
         key, r = delivery.key, t.results.c
         mine = (r.case_id == key.case) & (r.revision == key.revision)
-        if tx.execute(select(r.path).where(mine, r.path == lesser.path)).first() is not None:
+        known = set(tx.execute(select(r.path).where(mine, r.path.in_([i.path for i in lesser]))).scalars())
+        fresh = [i for i in lesser if i.path not in known]
+        if not fresh:
             return
-        row: dict[str, Any] = {"case_id": key.case, "revision": key.revision, **vars(lesser)}
-        tx.execute(t.results.insert().values(attempt=delivery.result_attempt, **row))
-        detail = {"revision": key.revision, "attempt": delivery.result_attempt, "lesser_form_of": f.sop_uid}
-        self._enter(tx, Deed(Kind.MADE, key.case, lesser.sop_uid, lesser.sha256, json.dumps(detail)))
+        row: dict[str, Any] = {
+            "case_id": key.case,
+            "revision": key.revision,
+            "attempt": delivery.result_attempt,
+        }
+        tx.execute(t.results.insert(), [{**row, **vars(i)} for i in fresh])
+        detail = json.dumps(
+            {"revision": key.revision, "attempt": delivery.result_attempt, "lesser_form_of": f.sop_uid}
+        )
+        self._enter(tx, *(Deed(Kind.MADE, key.case, i.sop_uid, i.sha256, detail) for i in fresh))
+
+    def replaced(self, delivery: Delivery) -> list[tuple[Sendable, list[Sendable]]]:
+        """What of a delivery does not go itself, and what goes instead of each, in order."""
+        s = t.substitutions.c
+        mine = select(s.path, s.instead).where(s.delivery_id == delivery.delivery_id)
+        with self._read() as tx:
+            rows = tx.execute(mine.order_by(s.path, s.place)).all()
+            if not rows:
+                return []
+            of = t.results.select().where(_made_for(delivery))
+            files = {str(row.path): _sendable(row) for row in tx.execute(of)}
+        found: dict[str, list[Sendable]] = {}
+        for row in rows:
+            others = found.setdefault(row.path, [])
+            if row.instead is not None:
+                others.append(files[row.instead])
+        return [(files[path], others) for path, others in found.items()]

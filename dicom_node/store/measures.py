@@ -44,7 +44,7 @@ class MeasureStore(Database):
             query = select(w.name, w.seen_at).where(w.taken_over_at.is_(None))
             return {row.name: row.seen_at for row in tx.execute(query)}
 
-    def quarantined(self) -> int:
+    def ever_quarantined(self) -> int:
         """How many files were ever quarantined."""
         with self._read() as tx:
             return tx.execute(select(func.max(t.quarantine.c.id))).scalar() or 0

@@ -154,7 +154,8 @@ class Overview(LedgerStore):
         """What went in a lesser form, or not at all, and why."""
         s = t.substitutions.c
         query = select(t.results.c.name, s.because).join(t.results, t.results.c.path == s.path)
-        rows = tx.execute(query.where(s.delivery_id == delivery_id).order_by(s.path, s.at))
+        mine = (s.delivery_id == delivery_id) & (s.place == 0)
+        rows = tx.execute(query.where(mine).order_by(s.path, s.at))
         return [{"name": r.name, "because": r.because} for r in rows]
 
     def history(self, case: str) -> list[dict[str, Any]]:

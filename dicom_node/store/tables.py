@@ -223,12 +223,14 @@ refused_forms = Table(
     Column("at", Float, nullable=False),
 )
 
-# What goes instead of a result that the destination of a delivery refuses; absent: it stays away.
+# What goes instead of a result that the destination of a delivery refuses, one row for each object of it;
+# absent: it stays away.
 substitutions = Table(
     "substitutions",
     metadata,
     Column("delivery_id", ForeignKey(deliveries.c.delivery_id), primary_key=True),
     Column("path", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, server_default="0"),
     Column("instead", Text, index=True),
     Column("because", Text, nullable=False),
     Column("at", Float, nullable=False),

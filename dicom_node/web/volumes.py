@@ -21,7 +21,7 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 
-from dicom_node import nifti, ras
+from dicom_node import layouts, ras
 from dicom_node.config import IdentifyRules
 from dicom_node.decode import decode
 from dicom_node.decode.stack import read_stack
@@ -257,7 +257,7 @@ class _Source:
 
     def _decode(self) -> Mapping[str, Shown]:
         if self.case.nifti_folder is not None:
-            acquisition = nifti.read_case(self.case.nifti_folder).acquisition
+            acquisition = layouts.required(self.case.nifti_folder).study().acquisition
         else:
             identified = identify_case(self.case, self.rules)
             maps = [s for s in identified.series if s.role is Role.METABOLITE_MAP]

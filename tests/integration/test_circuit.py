@@ -63,7 +63,7 @@ def test_many_deliveries_to_a_dead_peer_make_few_connections(tmp_path):
     assert {d.state for d in office.deliveries()} <= {DeliveryState.PENDING, DeliveryState.WAITING}
     (shown,) = office.store.status()["destinations"]
     assert shown["state"] == "OPEN"
-    assert "no association with PACS" in shown["reason"]
+    assert "does not answer" in shown["reason"]
 
 
 def test_a_pacs_that_is_down_for_a_weekend_gets_everything_on_monday_oldest_first(tmp_path):

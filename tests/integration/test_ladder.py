@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+
 import pydicom
 import pytest
-from pydicom.uid import ParametricMapStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    MRImageStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+)
 
 from dicom_node import custody
-from dicom_node.config import FolderDestination
+from dicom_node.config import DicomDestination, FolderDestination
+from dicom_node.demo import free_port, wait_for_port
 from dicom_node.study import DeliveryState
 from tests.pacs import STORAGE, Pacs
 from tests.results import Office
@@ -36,7 +46,8 @@ def test_float_maps_that_are_not_understood_go_in_16_bit_and_every_other_destina
         assert pacs.kept.isdisjoint(maps)
         assert other.kept == set(uids.values())
         assert len(pacs.kept) == len(uids)
-        assert set(otherwise(office)) == {name for name in uids if name.startswith("PM")}
+        changed = {name for name in uids if name.startswith(("PM", "SR"))}  # the report names the 16-bit maps
+        assert set(otherwise(office)) == changed
         words = otherwise(office)["PM_HGG"]
         assert words.startswith("sent as 16-bit Parametric Map: it answered it cannot understand the object")
         assert otherwise(office, "OTHER") == {}
@@ -46,7 +57,7 @@ def test_float_maps_that_are_not_understood_go_in_16_bit_and_every_other_destina
         assert [r["form"] for r in shown["PACS"]] == ["32-bit float Parametric Map"]
         receipt = custody.receipt(office.store, office.deliveries()[0].key.case)
         lesser = [e for e in receipt["made"] if "lesser_form_of" in e]
-        assert {e["lesser_form_of"] for e in lesser} == maps
+        assert {e["lesser_form_of"] for e in lesser} == {uids[name] for name in changed}
         there = [e for e in receipt["delivered"] if e["destination"] == "PACS"]
         assert {e["subject"] for e in lesser} < {e["subject"] for e in there}
         assert {e["proof"] for e in there} == {"query"}
@@ -60,17 +71,89 @@ def test_float_maps_that_are_not_understood_go_in_16_bit_and_every_other_destina
         assert len(pacs.received) == received + len(uids)
 
 
-def test_a_pacs_without_parametric_maps_gets_the_rest_and_a_person_is_told_what_has_no_other_form(tmp_path):
+def test_a_pacs_without_parametric_maps_gets_every_map_as_an_mr_series_and_a_report_that_names_them(tmp_path):
+    with Pacs(*(c for c in STORAGE if c != ParametricMapStorage)) as pacs, Pacs() as other:
+        office = Office(tmp_path, pacs.destination(), other.destination(name="OTHER"))
+        uids = office.real_results()
+        while office.work():
+            pass
+        assert {d.state for d in office.deliveries()} == {DeliveryState.DELIVERED}
+        assert other.kept == set(uids.values())
+        stays = {uid for name, uid in uids.items() if name.startswith(("MR", "SEG"))}
+        assert stays <= pacs.kept and pacs.kept.isdisjoint(set(uids.values()) - stays)
+        made = [pydicom.dcmread(p) for p in sorted((office.spool.root / "out").rglob("*.lesser.*.dcm"))]
+        (report,) = (pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.naming.*.dcm"))
+        assert pacs.kept - stays == {str(d.SOPInstanceUID) for d in (*made, report)}
+        maps = [name for name in uids if name.startswith("PM") and name != "PM_HGG"]
+        assert len({d.SeriesInstanceUID for d in made}) == len(maps)
+        assert {len({d.SOPClassUID for d in made}), made[0].SOPClassUID} == {1, MRImageStorage}
+        said = otherwise(office)
+        assert said["PM_HGG"].startswith("there as derived MR only: it refuses the SOP class")
+        assert {said[name] for name in maps} == {
+            "sent as derived MR series: it refuses the SOP class Parametric Map Storage"
+        }
+
+
+@pytest.mark.peers
+def test_dcmtk_without_parametric_maps_has_every_map_and_a_report_that_names_what_is_there(tmp_path):
+    """storescp with a profile of the classes that many archives know; what lies in its folder is whole."""
+    storescp = shutil.which("storescp", path="/usr/bin")
+    if storescp is None:
+        pytest.skip("storescp is not installed (apt-get install dcmtk)")
+    classes = (MRImageStorage, SegmentationStorage, ComprehensiveSRStorage)
+    lines = ["[[TransferSyntaxes]]", "[Plain]", "TransferSyntax1 = LittleEndianExplicit"]
+    lines += ["[[PresentationContexts]]", "[Old]"]
+    lines += [f"PresentationContext{n} = {uid}\\Plain" for n, uid in enumerate(classes, start=1)]
+    lines += ["[[Profiles]]", "[Old]", "PresentationContexts = Old"]
+    (tmp_path / "old.cfg").write_text("\n".join(lines) + "\n")
+    (tmp_path / "there").mkdir()
+    port = free_port()
+    command = [storescp, "-xf", str(tmp_path / "old.cfg"), "Old", "-od", str(tmp_path / "there"), str(port)]
+    server = subprocess.Popen([*command, "-aet", "PACS"], env={**os.environ, "TCP_NODELAY": "1"})
+    try:
+        wait_for_port(port, server)
+        where = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=port)
+        office = Office(tmp_path, where)
+        uids = office.real_results()
+        assert office.work_on().state is DeliveryState.DELIVERED
+    finally:
+        server.terminate()
+        server.wait(20)
+    there = {str(d.SOPInstanceUID): d for d in map(pydicom.dcmread, (tmp_path / "there").iterdir())}
+    series = {str(d.SeriesDescription) for d in there.values() if d.SOPClassUID == MRImageStorage}
+    maps = [name.removeprefix("PM_") for name in uids if name.startswith("PM")]
+    assert len(series) == len(maps)  # HGG's own, and one of each other map
+    (report,) = (d for d in there.values() if d.SOPClassUID == ComprehensiveSRStorage)
+    named = {
+        str(r.ReferencedSOPInstanceUID)
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for item in study.ReferencedSeriesSequence
+        for r in item.ReferencedSOPSequence
+    }
+    parent = {str(report_parent(office))}  # the anatomy, left out of this set
+    assert named - parent <= set(there)
+
+
+def report_parent(office: Office) -> str:
+    """What the segmentation lies on: the anatomy on the maps' grid."""
+    (path,) = (office.spool.root / "out").rglob("*-SEG_lesion.dcm")
+    first = pydicom.dcmread(path).ReferencedSeriesSequence[0]
+    return str(first.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID)
+
+
+def test_where_derived_mr_series_are_turned_off_a_person_is_told_what_has_no_other_form(tmp_path):
     with Pacs(*(c for c in STORAGE if c != ParametricMapStorage)) as pacs:
-        office = Office(tmp_path, pacs.destination())
+        office = Office(tmp_path, pacs.destination(maps_as_mr=False))
         uids = office.real_results()
         delivery = office.work_on()
         assert delivery.state is DeliveryState.FAILED
         assert "Parametric Map" in delivery.reason and "may_lack" in delivery.reason
-        assert pacs.kept == {uid for name, uid in uids.items() if not name.startswith("PM")}
+        (report,) = (pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.naming.*.dcm"))
+        rest = {uid for name, uid in uids.items() if name.startswith(("MR", "SEG"))}
+        assert pacs.kept == {*rest, report.SOPInstanceUID}
         assert otherwise(office)["PM_HGG"].startswith("there as derived MR only: it refuses the SOP class")
 
-        there = pacs.destination(may_lack=("PM",))
+        there = pacs.destination(maps_as_mr=False, may_lack=("PM",))
         office.settings = office.settings.model_copy(update={"destination": (there,)})
         office.open()
         office.store.retry_delivery(delivery.delivery_id)
@@ -89,12 +172,14 @@ def test_a_slice_that_is_refused_says_nothing_of_other_slices(tmp_path, status):
         assert office.store.refused_forms("PACS") == {}
 
 
-def test_a_worker_killed_after_it_made_lesser_forms_sends_each_once(tmp_path):
-    with Pacs() as pacs:
+@pytest.mark.parametrize("status", [0xC000, None], ids=["16 bit", "derived MR"])
+def test_a_worker_killed_after_it_made_lesser_forms_sends_each_once(tmp_path, status):
+    classes = STORAGE if status else [c for c in STORAGE if c != ParametricMapStorage]
+    with Pacs(*classes) as pacs:
         office = Office(tmp_path, pacs.destination())
         uids = office.real_results()
         maps = {uid for name, uid in uids.items() if name.startswith("PM")}
-        pacs.store = lambda uid: 0xC000 if uid in maps else 0x0000
+        pacs.store = lambda uid: status if uid in maps else 0x0000
         take, taken = office.store.take, []
 
         def dies(delivery, path, status):
@@ -109,6 +194,9 @@ def test_a_worker_killed_after_it_made_lesser_forms_sends_each_once(tmp_path):
             office.work()
         office.open()
         assert office.work_on().state is DeliveryState.DELIVERED
-        files = sorted(p for p in (office.spool.root / "out").rglob("*.lesser.dcm"))
-        assert len(files) == len(maps) == sum(1 for uid in pacs.kept if uid not in uids.values())
-        assert {pydicom.dcmread(p).SOPClassUID for p in files} == {ParametricMapStorage}
+        written = {str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID)
+                   for p in (office.spool.root / "out").rglob("*.*.dcm")}  # fmt: skip
+        kept_as_made = {uid for name, uid in uids.items() if name.startswith(("MR", "SEG"))}
+        assert written == pacs.kept - kept_as_made
+        again = [uid for uid in set(pacs.received) if pacs.received.count(uid) > 1]
+        assert len(again) <= 1 + len(maps)  # the one whose answer was not written down; refused floats

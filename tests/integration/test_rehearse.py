@@ -130,10 +130,10 @@ def test_a_refused_class_is_reported_and_replaces_what_was_known(tmp_path):
         pacs.shows = lambda uid, study: True
         found = rehearsed(pacs.destination(send=("MR", "PM", "SEG")), store)
     assert not found.good
-    assert became(found) == {"MR": "not fetched", "SEG": "not fetched", "PM": "refused"}
+    assert became(found) == {"MR": "not fetched", "SEG": "not fetched"}
     assert any("C-GET" in w.words and "C-MOVE" in w.words for w in found.went)
-    assert [w.objects for w in found.went if w.kind == "PM"] == [1]  # HGG is there as derived MR
     assert found.otherwise["PM_HGG"].startswith("there as derived MR only")
+    assert found.otherwise["PM_tNAA"].startswith("sent as derived MR series")
     assert set(found.refuses) == {"Parametric Map"}
     assert set(store.refused_forms("PACS")) == {Rung(ParametricMapStorage)}
 

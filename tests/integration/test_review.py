@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -13,7 +12,7 @@ import structlog
 from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, ParametricMapStorage
 from typer.testing import CliRunner
 
-from dicom_node import custody
+from dicom_node import custody, simulate
 from dicom_node.cli import app
 from dicom_node.config import DicomDestination, FolderDestination
 from dicom_node.demo import LoopbackOrthanc
@@ -27,7 +26,7 @@ from dicom_node.workflows import Worker
 from tests import builders, phantom
 from tests.harness import dciodvfy_errors, needs_orthanc
 from tests.pacs import STORAGE, Pacs
-from tests.results import Office
+from tests.results import Office, worked_on
 
 STUDY = phantom.STUDY
 
@@ -226,24 +225,12 @@ def test_the_command_line_releases_withdraws_and_shows_both(tmp_path):
 # No silence
 
 
-def a_study_without_result(folder: Path, instances: list, *destinations: object) -> Office:
-    """A node has received ``instances`` and worked on them; deliveries, if any, are due."""
-    office = Office(folder, *destinations)
-    intake = Intake(office.spool, office.store)
-    for path in builders.write(instances, folder / "study"):
-        intake.accept(Incoming(path.read_bytes()), source="test")
-    (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
-    office.store.complete(key, "test")
-    Worker(office.settings, office.store, office.spool).resolve(key)
-    return office
-
-
 def test_a_study_that_fails_says_so_once_in_its_own_study_and_only_where_that_is_asked_for(tmp_path):
     defect, words = builders.BROKEN["missing slice"]
     instances = defect(copy.deepcopy(builders.series(builders.usual(), "LCM tNAA conc")))
     with Pacs(BasicTextSRStorage) as pacs, Pacs() as silent:
         wanting = pacs.destination(explain_no_result=True)
-        office = a_study_without_result(tmp_path, instances, wanting, silent.destination(name="SILENT"))
+        office = worked_on(tmp_path, instances, wanting, silent.destination(name="SILENT"))
         assert office.work_on().state is DeliveryState.DELIVERED
         assert silent.associations == 0
         (path,) = (office.spool.root / "out").rglob("no-result.dcm")
@@ -272,6 +259,54 @@ def test_spectra_without_maps_are_explained_and_what_no_recipe_is_for_is_not(tmp
         wanting = pacs.destination(explain_no_result=True)
         for name, due in (("raw spectra", 1), ("localizer", 0)):
             make, _ = builders.DECOYS[name]
-            office = a_study_without_result(tmp_path / name, make(maps), wanting)
+            office = worked_on(tmp_path / name, make(maps), wanting)
             assert state_of(office)["state"] == State.IGNORED
             assert len(office.work()) == due
+
+
+def test_a_study_that_is_given_up_is_explained_too_and_nothing_inside_the_node_is_described(tmp_path):
+    """Its worker died at it too often: the page says what to do, the archive that there will be nothing."""
+    with Pacs(BasicTextSRStorage) as pacs:
+        office = Office(tmp_path, pacs.destination(explain_no_result=True))
+        intake = Intake(office.spool, office.store)
+        for path in builders.write(
+            builders.series(builders.usual(), "LCM tNAA conc")[:1], tmp_path / "study"
+        ):
+            intake.accept(Incoming(path.read_bytes()), source="test")
+        (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
+        office.store.complete(key, "test")
+        left = office.store.revision(key)
+        for _ in range(2):  # and once is enough
+            Worker(office.settings, office.store, office.spool).strand(left)
+            office.work()
+        assert state_of(office)["state"] == State.FAILED
+        assert "its worker died" in state_of(office)["reason"]
+        (path,) = (office.spool.root / "out").rglob("no-result.dcm")
+        report = pydicom.dcmread(path)
+        assert pacs.received == [report.SOPInstanceUID]
+        said = [c.TextValue for c in report.ContentSequence if c.ValueType == "TEXT"]
+        assert "given up" in said[-1] and "worker" not in said[-1]
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_a_nifti_case_that_fails_is_explained_where_it_says_whose_it_is(tmp_path, template):
+    """With template_dicom/ in the study that it names; without, there is no study to say it in."""
+    case = tmp_path / "inbox" / "case"
+    simulate.write_nifti(builders.acquisition(), case)
+    (case / "maps" / "tNAA.nii.gz").write_bytes(b"not NIfTI")
+    source = builders.series(builders.usual(), "LCM tNAA conc")[0]
+    if template:
+        builders.write([source], case / "template_dicom")
+    with Pacs(BasicTextSRStorage) as pacs:
+        office = Office(tmp_path, pacs.destination(explain_no_result=True))
+        key = office.store.open_nifti_case(str(case), patient_id="")
+        Worker(office.settings, office.store, office.spool).resolve(key)
+        while office.work():
+            pass
+        assert state_of(office)["state"] == State.FAILED and "tNAA" in state_of(office)["reason"]
+        assert len(pacs.kept) == template
+        for path in (office.spool.root / "out").rglob("no-result.dcm"):
+            report = pydicom.dcmread(path)
+            assert report.StudyInstanceUID == source.StudyInstanceUID
+            assert report.PatientID == source.PatientID
+            assert dciodvfy_errors([path]) == []

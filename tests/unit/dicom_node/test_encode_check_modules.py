@@ -75,7 +75,7 @@ def with_value(keyword: str, value: object) -> Callable[[Dataset], None]:
         ("MR_HGG_0002", _private, "a private attribute"),
         ("MR_HGG_0002", with_value("SeriesDescription", "x" * 65), "SeriesDescription is no LO"),
         ("PM_TCN", with_value("PresentationLUTShape", ""), "PresentationLUTShape has no value"),
-        ("PM_TCN", with_value("PixelData", b"\0\0"), "PixelData: the values are float"),
+        ("PM_TCN", with_value("PixelData", b"\0\0"), "PixelData: the values are 32 bit"),
         ("PM_TCN", _seventeen_digits, "SliceThickness is no DS"),
         ("PM_TCN", with_value("ContentLabel", "lower case"), "ContentLabel is no CS"),
         ("PM_TCN", _nowhere, "refers to 1.2.3.4, which is not there"),

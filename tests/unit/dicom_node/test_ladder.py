@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import (
-    ComprehensiveSRStorage,
     EnhancedSRStorage,
+    MRImageStorage,
     ParametricMapStorage,
 )
 
-from dicom_node.config import DicomDestination, OutputRules
+from dicom_node.config import DicomDestination, GateRules, OutputRules
 from dicom_node.dispatch import Refusal
 from dicom_node.encode import EncodedObject, encode_study
 from dicom_node.ladder import Ladder, map_of
@@ -31,6 +33,7 @@ class Book:
     def __init__(self) -> None:
         self.known: dict[Rung, str] = {}
         self.went: dict[str, tuple[str | None, str]] = {}
+        self.others: list[tuple[Sendable, Sequence[Sendable]]] = []
 
     def refused(self) -> dict[Rung, str]:
         return dict(self.known)
@@ -38,8 +41,12 @@ class Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self.known[rung] = because
 
-    def replace(self, f: Sendable, instead: Sendable | None, because: str) -> None:
-        self.went[f.name] = (instead and instead.path, because)
+    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
+        self.went[f.name] = (instead[0].path if instead else None, because)
+        self.others.append((f, instead))
+
+    def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
+        return self.others
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def files(objects: list[EncodedObject], tmp_path: Path) -> list[Sendable]:
 
 def ladder(files: list[Sendable], root: Path, book: Book, **rules: object) -> Ladder:
     where = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, **rules)
-    return Ladder(where, files, Spool(root), book)
+    return Ladder(where, files, Spool(root), book, GateRules())
 
 
 def of_class(sop_class: str, **attributes: object) -> Dataset:
@@ -125,7 +132,7 @@ def test_a_float_map_that_is_refused_goes_in_16_bit_with_the_same_values(files, 
 
 def test_without_any_parametric_map_a_map_with_its_mr_series_stays_away_and_no_other(files, tmp_path) -> None:
     book = Book()
-    steps = ladder(files, tmp_path, book)
+    steps = ladder(files, tmp_path, book, maps_as_mr=False)
     with_mr, without = (next(f for f in files if f.name == n) for n in ("PM_HGG", "PM_TCN"))
     refused = [Refusal(f, None, "it refuses the SOP class") for f in (with_mr, without)]
     assert steps.learn(refused) == [refused[1]]
@@ -134,6 +141,52 @@ def test_without_any_parametric_map_a_map_with_its_mr_series_stays_away_and_no_o
     assert [r.file.name for r in ended] == ["PM_TCN"]
     assert book.went == {"PM_HGG": (None, "there as derived MR only: it refuses the SOP class")}
     assert not list(tmp_path.glob("*.lesser.dcm"))  # 16 bit is the same class: not even made
+
+
+def test_a_map_without_an_mr_series_goes_as_one_where_no_parametric_map_is_taken(files, tmp_path) -> None:
+    """Slice by slice with the values of the map; the map that has its MR series gets no second one."""
+    book = Book()
+    steps = ladder(files, tmp_path, book)
+    refused = [Refusal(f, None, "it refuses the SOP class") for f in files if f.kind == "PM"]
+    assert steps.learn(refused) == []
+    going, ended = steps.forms_of(files)
+    assert not ended
+    slices = [f for f in going if f.name.startswith("MR_TCN_")]
+    assert [f.kind for f in going if f not in slices] == ["MR", "SEG"]
+    a_map = pydicom.dcmread(tmp_path / "PM_TCN.dcm")
+    assert [f.name for f in slices] == [f"MR_TCN_{n:04d}" for n in range(1, a_map.NumberOfFrames + 1)]
+    values = np.frombuffer(a_map.FloatPixelData, "<f4").reshape(-1, a_map.Rows, a_map.Columns)
+    for f, wanted, frame in zip(slices, values, a_map.PerFrameFunctionalGroupsSequence, strict=True):
+        d = pydicom.dcmread(tmp_path / f.path)
+        assert (d.SOPInstanceUID, d.SOPClassUID) == (f.sop_uid, f.sop_class_uid)
+        assert d.ImagePositionPatient == frame.PlanePositionSequence[0].ImagePositionPatient
+        mapping = d.RealWorldValueMappingSequence[0]
+        assert np.abs(d.pixel_array * mapping.RealWorldValueSlope - wanted).max() <= 0.0005 * (1 + 1e-4)
+    assert d.SeriesDescription == "MRSI-SR TCN x1000"
+    assert book.went["PM_TCN"][1] == "sent as derived MR series: it refuses the SOP class"
+    assert book.went["PM_HGG"] == (None, "there as derived MR only: it refuses the SOP class")
+
+
+def test_floats_and_then_16_bit_refused_by_status_end_as_the_very_same_mr_series(files, tmp_path) -> None:
+    """Made of the floats, whatever was tried between."""
+    at_once, by_steps = Book(), Book()
+    at_once.known[Rung(ParametricMapStorage)] = "no"
+    pm = next(f for f in files if f.name == "PM_TCN")
+    direct, _ = ladder(files, tmp_path, at_once).forms_of([pm])
+    steps = ladder(files, tmp_path, by_steps)
+    for _ in range(2):
+        going, ended = steps.forms_of([pm])
+        assert not ended and steps.learn([Refusal(going[0], 0xC000, "C000")]) == []
+        pm = going[0]
+    assert steps.forms_of([pm]) == (direct, [])
+
+
+def test_what_has_no_mr_series_is_refused_where_mr_is_too(files, tmp_path) -> None:
+    book = Book()
+    book.known = {Rung(MRImageStorage): "no MR"}
+    steps = ladder(files, tmp_path, book)
+    refused = [Refusal(f, None, "no") for f in files if f.name == "PM_TCN"]
+    assert steps.learn(refused) == refused
 
 
 def test_a_kind_that_the_destination_may_lack_stays_away(files, tmp_path) -> None:
@@ -155,19 +208,86 @@ def test_what_has_no_other_way_is_not_remembered(files, tmp_path) -> None:
     assert book.known == {}
 
 
-def test_a_report_goes_down_class_by_class(tmp_path) -> None:
-    d = of_class(ComprehensiveSRStorage, ValueType="CONTAINER", SOPInstanceUID="2.25.1")
-    d.SeriesInstanceUID, d.SeriesDescription = "2.25.2", "measurements"
-    d.file_meta = pydicom.dataset.FileMetaDataset()
-    d.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-    d.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
-    f = Sendable("sr.dcm", "SR", "SR_measurements", "2.25.1", ComprehensiveSRStorage, "")
+def on_disk(o: EncodedObject, folder: Path) -> Sendable:
+    o.dataset.save_as(folder / f"{o.name}.dcm", enforce_file_format=True)
+    uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
+    return Sendable(f"{o.name}.dcm", o.kind, o.name, *uids, "")
+
+
+def test_a_report_goes_down_class_by_class(objects, tmp_path) -> None:
+    f = on_disk(next(o for o in objects if o.kind == "SR"), tmp_path)
     book = Book()
     steps = ladder([f], tmp_path, book)
     assert steps.learn([Refusal(f, None, "no")]) == []
     (lesser,), _ = steps.forms_of([f])
     assert lesser.sop_class_uid == EnhancedSRStorage
     assert steps.learn([Refusal(lesser, None, "no")]) != []  # the last rung
+
+
+@pytest.mark.parametrize("status", [None, 0xC000], ids=["derived MR", "16 bit"])
+def test_a_report_names_the_forms_that_went(objects, tmp_path, status) -> None:
+    """Values read in a map refer to its 16-bit form, or to those of its slices that the lesion reaches."""
+    kept = [o for o in objects if o.kind in ("PM", "SEG", "SR") or o.name.startswith("MR_HGG")]
+    everything = [on_disk(o, tmp_path) for o in kept]
+    book = Book()
+    steps = ladder(everything, tmp_path, book)
+    assert steps.learn([Refusal(f, status, "no") for f in everything if f.kind == "PM"]) == []
+    going, ended = steps.forms_of(everything)
+    assert not ended
+    (report,) = (f for f in going if f.kind == "SR")
+    full = next(f for f in everything if f.kind == "SR")
+    assert report.sop_uid != full.sop_uid and book.went["SR_measurements"][0] == report.path
+    went = {f.sop_uid: f for f in going}
+    d = pydicom.dcmread(tmp_path / report.path)
+    evidence = {
+        str(r.ReferencedSOPInstanceUID): str(r.ReferencedSOPClassUID)
+        for study in d.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for r in series.ReferencedSOPSequence
+    }
+    parent = next(o.dataset for o in objects if "anatomy" in o.name)
+    named = {uid for group in groups(d) for uid in group["named"]}
+    assert named | {str(parent.SOPInstanceUID)} == set(evidence)
+    assert named <= set(went) and all(went[uid].sop_class_uid == evidence[uid] for uid in named)
+    assert ParametricMapStorage not in {went[uid].sop_class_uid for uid in named} or status is not None
+
+    result = phantom.super_resolved(phantom.source_study())
+    reached = {x.source: np.flatnonzero(x.mask.any(axis=(1, 2))) for x in result.lesion if x.mask.any()}
+    for group in groups(d):
+        if group["values"] and status is None:
+            planes = [int(went[uid].name.split("_")[-1]) - 1 for uid in group["values"]]
+            assert sorted(set(planes)) == list(reached[group["of"]])
+    before, after = (pydicom.dcmread(tmp_path / f.path) for f in (full, report))
+    assert figures(before) == figures(after) != []
+    assert steps.forms_of([report]) == ([report], [])  # and once is enough
+
+
+def below(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from below(child)
+
+
+def figures(d: Dataset) -> list[str]:
+    return [str(i.MeasuredValueSequence[0].NumericValue) for i in below(d) if i.ValueType == "NUM"]
+
+
+def groups(d: Dataset) -> Iterator[dict]:
+    """Of each measurement group: the map it is of, what it names, and what its values were read in."""
+    for group in (i for i in below(d) if i.ValueType == "CONTAINER"):
+        if group.ConceptNameCodeSequence[0].CodeValue != "125007":
+            continue
+        images = [i for i in group.ContentSequence if i.ValueType == "IMAGE"]
+        read_in = [
+            i
+            for n in group.ContentSequence
+            if n.ValueType == "NUM"
+            for i in below(n)
+            if i.ValueType == "IMAGE"
+        ]
+        (tracked,) = (i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "112039")
+        uid = [str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in (*images, *read_in)]
+        yield {"of": tracked.TextValue.split()[-1], "named": uid, "values": uid[len(images) :]}
 
 
 def test_the_map_that_an_object_shows_is_read_off_its_name() -> None:

@@ -462,7 +462,7 @@ def test_a_database_of_the_first_version_is_migrated_and_works_on(empty_url: str
     (queued_before,) = store.revisions_in(State.QUEUED)
     store.start(queued_before.key)
     store.encoded(queued_before.key, [], "", "digest", [])
-    assert receive(store, "1.8", patient_id="P1.8") is Outcome.NEW
+    assert receive(store, "1.8", patient_id="P1.8", sop_uid="1.8.99") is Outcome.NEW
     (receiving,) = store.revisions_in(State.RECEIVING)
     store.complete(receiving.key, "quiet")
     assert len(store.members(receiving.key)) == 2

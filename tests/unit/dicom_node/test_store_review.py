@@ -50,10 +50,10 @@ def test_a_lesser_form_goes_only_where_it_stands_in(store: Store) -> None:
     store.refuse_form("A", FLOAT, "no")
     store.refuse_form("A", FLOAT, "no, again")
     for _ in range(2):  # once more after a crash
-        store.substitute(a, pm, LESSER, "sent as 16-bit Parametric Map: no")
+        store.substitute(a, pm, [LESSER], "sent as 16-bit Parametric Map: no")
     assert store.to_send(a) == [slice_, LESSER] == store.meant_for(a)
     assert store.to_send(b) == [slice_, pm]
-    store.substitute(b, pm, None, "not sent: no")
+    store.substitute(b, pm, [], "not sent: no")
     assert store.to_send(b) == [slice_]
     assert store.refused_forms("A") == {FLOAT: "no"} and store.refused_forms("B") == {}
     store.rehearsed("A", {FLOAT.whole_class: "all of it"})
@@ -62,6 +62,27 @@ def test_a_lesser_form_goes_only_where_it_stands_in(store: Store) -> None:
     assert events == ["form_refused", "form_refused", "rehearsed"]
     made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
     assert made.count(LESSER.sop_uid) == 1
+    assert store.replaced(a) == [(pm, [LESSER])] and store.replaced(b) == [(pm, [])]
+
+
+def test_many_slices_may_go_instead_of_one_map(store: Store) -> None:
+    results(store, "A", "B")
+    a, b = sorted(store.deliveries_due(), key=lambda d: d.destination)
+    slice_, pm = store.to_send(a)
+    sop_class = "1.2.840.10008.5.1.4.1.1.4"
+    series = [
+        Sendable(f"{pm.path}.lesser.{n:04d}.dcm", "MR", f"MR_HGG_{n:04d}", f"2.25.5{n}", sop_class, "c" * 64)
+        for n in (1, 2, 3)
+    ]
+    for delivery in (a, a, b):
+        store.substitute(delivery, pm, series, "sent as MR Image: no")
+    assert store.to_send(a) == store.meant_for(b) == [slice_, *series]
+    assert store.replaced(a) == [(pm, series)]
+    made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
+    assert [made.count(s.sop_uid) for s in series] == [1, 1, 1]
+    (case,) = store.status()["cases"]
+    said = [len(d["otherwise"]) for d in case["revisions"][0]["deliveries"]]
+    assert said == [1, 1]  # once of the map, not once for each slice
 
 
 def test_only_the_newest_results_are_released_and_older_ones_never(store: Store) -> None:
@@ -125,6 +146,6 @@ def test_what_supersedes_knows_the_results_that_were_sent_before_it(store: Store
     assert store.sent_before(never_sent, 1) == {}
     slice_, pm = store.to_send(due)
     store.take(due, slice_.path, "0000")
-    store.substitute(due, pm, LESSER, "sent as 16-bit Parametric Map: no")
+    store.substitute(due, pm, [LESSER], "sent as 16-bit Parametric Map: no")
     third = results(store, "A", number=3)
     assert store.sent_before(third, 1) == {"MR_HGG_0001": slice_.path, "PM_HGG": pm.path}

@@ -1,0 +1,196 @@
+"""References of an object to what a destination got: what went in a lesser form is named as that."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from dicom_node.uids import result_uid
+
+from .headers import file_meta
+from .planes import Reference, strings
+from .references import instance_item
+
+_GROUP = "125007"  # Measurement Group
+_SEGMENT = "121191"  # Referenced Segment
+
+
+@dataclass(frozen=True)
+class Went:
+    """What went instead of one object: one other, or (``slices``) an image for each of its planes."""
+
+    references: tuple[Reference, ...]
+    slices: bool = False
+
+
+# Which planes, counted from 0, a segment reaches: by UID of the segmentation and number.
+Reached = Mapping[tuple[str, int], Collection[int]]
+
+
+def reached_planes(
+    segmentation: Dataset, positions: Sequence[tuple[str, ...]]
+) -> dict[tuple[str, int], set[int]]:
+    """By the segmentation's UID and segment number: indices into ``positions`` (as written) of its planes."""
+    index = {position: k for k, position in enumerate(positions)}
+    found: dict[tuple[str, int], set[int]] = {}
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        k = index.get(strings(frame.PlanePositionSequence[0].ImagePositionPatient))
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        if k is not None:
+            found.setdefault((str(segmentation.SOPInstanceUID), number), set()).add(k)
+    return found
+
+
+def plane_positions(multiframe: Dataset) -> list[tuple[str, ...]]:
+    """Image Position (Patient) of each frame, as written."""
+    frames = multiframe.PerFrameFunctionalGroupsSequence
+    return [strings(f.PlanePositionSequence[0].ImagePositionPatient) for f in frames]
+
+
+def names_any(d: Dataset, uids: Collection[str]) -> bool:
+    """Whether ``d`` refers to one of the SOP Instances ``uids``; its pixels are not looked at."""
+    return not _named(d).isdisjoint(uids)
+
+
+def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Dataset:
+    """``d`` with every reference to a key of ``went`` (SOP Instance UIDs) turned to what went instead.
+
+    An object of its own, for its content is another. A value of a report that was read in a map of which
+    slices went refers to those that its segment reaches (TID 300 allows several images); where that is not
+    known, to none.
+    """
+    named = sorted(_named(d) & set(went))
+    out = Dataset()
+    out.update(copy.deepcopy(d))
+    used: dict[str, set[int]] = {}
+    if "ContentSequence" in out:
+        _in_content(out, went, reached, None, used)
+    _in_evidence(out, went, used)
+    _in_images(out, went)
+    parts = [uid for name in named for uid in (name, went[name].references[0].sop_instance)]
+    out.SOPInstanceUID = result_uid("names what went", str(d.SOPInstanceUID), *parts)
+    out.SeriesInstanceUID = result_uid("names what went", str(d.SeriesInstanceUID), *parts)
+    out.file_meta = file_meta(out)
+    return out
+
+
+def _named(d: Dataset) -> set[str]:
+    """SOP Instance UIDs that ``d`` refers to, but for earlier results."""
+    found = {str(i.ReferencedSOPInstanceUID) for i in d.get("SourceImageSequence", ())}
+    for item in _below(d):
+        found |= {str(r.ReferencedSOPInstanceUID) for r in item.get("ReferencedSOPSequence", ())}
+    for study in d.get("CurrentRequestedProcedureEvidenceSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            found |= {str(r.ReferencedSOPInstanceUID) for r in series.ReferencedSOPSequence}
+    return found
+
+
+def _below(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from _below(child)
+
+
+def _in_content(
+    item: Dataset,
+    went: Mapping[str, Went],
+    reached: Reached,
+    planes: Collection[int] | None,
+    used: dict[str, set[int]],
+) -> None:
+    """``planes``: those that the segment of the group around ``item`` reaches."""
+    if _concept(item) == _GROUP:
+        planes = _planes_of(item, reached)
+    kept: list[Dataset] = []
+    for child in item.ContentSequence:
+        if "ContentSequence" in child:
+            _in_content(child, went, reached, planes, used)
+        uid = str(child.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) if _names_one(child) else ""
+        if uid not in went:
+            kept.append(child)
+            continue
+        other = went[uid]
+        chosen = range(1) if not other.slices else sorted(planes or ())
+        used.setdefault(uid, set()).update(chosen)
+        for k in chosen:
+            again = copy.deepcopy(child)
+            again.ReferencedSOPSequence = [instance_item(other.references[k])]
+            kept.append(again)
+    if kept:
+        item.ContentSequence = kept
+    else:
+        del item.ContentSequence
+
+
+def _names_one(item: Dataset) -> bool:
+    return bool(item.get("ReferencedSOPSequence"))
+
+
+def _planes_of(group: Dataset, reached: Reached) -> Collection[int] | None:
+    for child in group.ContentSequence:
+        if _concept(child) == _SEGMENT:
+            r = child.ReferencedSOPSequence[0]
+            return reached.get((str(r.ReferencedSOPInstanceUID), int(r.ReferencedSegmentNumber)))
+    return None
+
+
+def _concept(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence", ())
+    return str(names[0].get("CodeValue", "")) if names else ""
+
+
+def _in_evidence(d: Dataset, went: Mapping[str, Went], used: Mapping[str, set[int]]) -> None:
+    """All that the content names, and nothing else (PS3.3 C.17.2.3)."""
+    for study in d.get("CurrentRequestedProcedureEvidenceSequence", ()):
+        kept = []
+        for series in study.ReferencedSeriesSequence:
+            others = []
+            for r in series.ReferencedSOPSequence:
+                uid = str(r.ReferencedSOPInstanceUID)
+                if uid not in went:
+                    others.append(r)
+                elif chosen := sorted(used.get(uid, ())):
+                    kept.append(_series([went[uid].references[k] for k in chosen]))
+            if others:
+                series.ReferencedSOPSequence = others
+                kept.append(series)
+        study.ReferencedSeriesSequence = kept
+
+
+def _series(references: Sequence[Reference]) -> Dataset:
+    d = Dataset()
+    d.SeriesInstanceUID = references[0].series
+    d.ReferencedSOPSequence = [instance_item(r) for r in references]
+    return d
+
+
+def _in_images(d: Dataset, went: Mapping[str, Went]) -> None:
+    if "SourceImageSequence" not in d:
+        return
+    sources = []
+    for item in d.SourceImageSequence:
+        other = went.get(str(item.ReferencedSOPInstanceUID))
+        for r in (None,) if other is None else other.references:
+            again = copy.deepcopy(item)
+            if r is not None:
+                again.ReferencedSOPClassUID, again.ReferencedSOPInstanceUID = r.sop_class, r.sop_instance
+            sources.append(again)
+    d.SourceImageSequence = sources
+    series: list[Dataset] = []
+    for item in d.get("ReferencedSeriesSequence", ()):
+        others = [r for r in item.ReferencedInstanceSequence if str(r.ReferencedSOPInstanceUID) not in went]
+        gone = [r for r in item.ReferencedInstanceSequence if str(r.ReferencedSOPInstanceUID) in went]
+        if others:
+            item.ReferencedInstanceSequence = others
+            series.append(item)
+        for r in gone:
+            references = went[str(r.ReferencedSOPInstanceUID)].references
+            new = Dataset()
+            new.SeriesInstanceUID = references[0].series
+            new.ReferencedInstanceSequence = [instance_item(x) for x in references]
+            series.append(new)
+    if series:
+        d.ReferencedSeriesSequence = series

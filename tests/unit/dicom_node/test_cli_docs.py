@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from dicom_node import log
 from dicom_node.cli import app
 from tests.doors import STUDY, incoming, open_intake
 
@@ -56,6 +57,7 @@ def test_what_a_person_does_is_told_as_json_to_programs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_intake(tmp_path).accept(incoming(), source="SCANNER")
+    monkeypatch.setattr(log, "configure", lambda *_: None)  # it would outlive this test
     capsys.readouterr()  # what the intake logged
     monkeypatch.setenv("MRSI_NODE__STORAGE__FOLDER", str(tmp_path))
     for verb in ("hold", "release", "ignore"):

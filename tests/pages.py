@@ -92,7 +92,7 @@ def _wait_for(port: int, thread: threading.Thread) -> None:
 def real_study(settings: Settings, number: int = 1, deliver: bool = True, **identity: str) -> str:
     """A small study through the node's own rooms, from intake to its destinations; the case.
 
-    ``identity``: of the patient, as simulate.export.Identity spells it. Without ``deliver`` it waits for that.
+    ``identity``: as simulate.export.Identity spells it. Without ``deliver`` its deliveries wait.
     """
     store = Store(settings.storage.database_url)
     spool = Spool(settings.storage.folder / "spool")

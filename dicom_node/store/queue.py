@@ -80,16 +80,18 @@ class QueueStore(Database):
         """
         r = t.revisions.c
         where = _newest() & (r.state.in_(states) if states else true()) & _contains(text)
+        page = select(t.revisions, t.cases.c.patient_id, t.cases.c.created_at)
+        page = page.join(t.cases, t.cases.c.case_id == r.case_id).where(where)
+        page = page.order_by(r.since.desc(), r.case_id).limit(limit).offset(offset)
+        counted = select(func.count()).select_from(t.revisions).where(where)
         with self._read() as tx:
-            total = tx.execute(select(func.count()).select_from(t.revisions).where(where)).scalar_one()
-            page = select(t.revisions, t.cases.c.patient_id, t.cases.c.created_at)
-            rows = tx.execute(
-                page.join(t.cases, t.cases.c.case_id == r.case_id)
-                .where(where)
-                .order_by(r.since.desc(), r.case_id)
-                .limit(limit)
-                .offset(offset)
-            ).all()
+            if text.strip():  # what is searched for is searched for once
+                rows = tx.execute(page.add_columns(func.count().over().label("total"))).all()
+                total = rows[0].total if rows else 0
+            else:
+                rows, total = tx.execute(page).all(), 0
+            if offset or not text.strip():
+                total = tx.execute(counted).scalar_one()
             return self._queued(tx, rows), int(total)
 
     def count_by_state(self) -> dict[State, int]:

@@ -45,6 +45,21 @@ set_up_viewers() {
     npm ci --prefix tests/ohif --silent || echo "OHIF's readers could not be installed: tests that need them are skipped"
 }
 
+# A browser, and what drives it over the node's page (tests/page). What is missing is named by the tests.
+set_up_page() {
+    local lock=tests/page/package-lock.json there=tests/page/node_modules/.package-lock.json
+    if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+            echo "Chromium could not be installed: tests of the page in a browser are skipped"
+    fi
+    if ! command -v npm >/dev/null; then
+        echo "npm is missing (apt-get install nodejs npm): tests of the page in a browser are skipped"
+        return
+    fi
+    [ "$there" -nt "$lock" ] && return
+    npm ci --prefix tests/page --silent || echo "Playwright could not be installed: tests of the page in a browser are skipped"
+}
+
 # OHIF itself and a browser, for tests/viewers alone: 50 MB to fetch, 204 MB unpacked.
 set_up_browser() {
     local version=3.13.2 app=tests/ohif/app

@@ -19,12 +19,12 @@ from dicom_node.config import Settings
 from dicom_node.errors import NodeError, TemporaryError
 from dicom_node.study import IllegalTransition
 
-from . import access, live, passwords, people, protect, queue, study
+from . import access, api, live, passwords, people, protect, queue, study
 from .desk import Desk
 from .render import render
 
 # One module, one page, one router.
-ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, study.router, live.router)
+ROUTERS: tuple[APIRouter, ...] = (people.router, queue.router, study.router, live.router, api.router)
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -21,6 +21,7 @@ from dicom_node.study import IllegalTransition
 
 from . import (
     access,
+    api,
     destinations,
     downloads,
     live,
@@ -41,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     people.router,
     queue.router,
     study.router,
+    api.router,
     viewer.router,
     downloads.router,
     destinations.router,

@@ -3,5 +3,5 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up demo
-set_up_page
+set_up_niivue
 exec .venv/bin/mrsi-node demo "${1:-results}"

@@ -52,7 +52,7 @@ set_up_viewers() {
 
 # The page's viewer (NiiVue, BSD-2-Clause) among the files that the page serves: no internet at run time.
 # Without it the page shows planes drawn by the node.
-set_up_page() {
+set_up_niivue() {
     local there=dicom_node/web/static/niivue.js
     [ "$there" -nt deploy/page/package-lock.json ] && return
     if ! command -v npm >/dev/null; then
@@ -63,6 +63,21 @@ set_up_page() {
         sed '/^\/\/# sourceMappingURL=/d' deploy/page/node_modules/@niivue/niivue/dist/index.js >"$there.new" &&
         mv "$there.new" "$there" ||
         echo "the page's viewer could not be installed: the page shows pictures instead"
+}
+
+# A browser, and what drives it over the node's page (tests/page). What is missing is named by the tests.
+set_up_page() {
+    local lock=tests/page/package-lock.json there=tests/page/node_modules/.package-lock.json
+    if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+            echo "Chromium could not be installed: tests of the page in a browser are skipped"
+    fi
+    if ! command -v npm >/dev/null; then
+        echo "npm is missing (apt-get install nodejs npm): tests of the page in a browser are skipped"
+        return
+    fi
+    [ "$there" -nt "$lock" ] && return
+    npm ci --prefix tests/page --silent || echo "Playwright could not be installed: tests of the page in a browser are skipped"
 }
 
 # OHIF itself and a browser, for tests/viewers alone: 50 MB to fetch, 204 MB unpacked.

@@ -6,6 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 set_up_peers
 set_up demo,test
 set_up_viewers
+set_up_niivue
 set_up_page
 case " $* " in *tests/viewers*) set_up_browser ;; esac
 export PATH="$PWD/.venv/bin:$PATH" TCP_NODELAY=1

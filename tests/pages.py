@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi.routing import APIRoute
 
 from dicom_node import web
 from dicom_node.config import Settings
@@ -21,6 +22,7 @@ from dicom_node.simulate.export import Identity
 from dicom_node.spool import Spool
 from dicom_node.store import Store
 from dicom_node.study import CaseKey
+from dicom_node.web.app import ROUTERS
 from dicom_node.web_rules import WebRules
 from dicom_node.workflows import Worker
 from tests import builders
@@ -60,6 +62,13 @@ class Browser(httpx.Client):
 
     def sign_in(self, name: str, password: str) -> httpx.Response:
         return self.fill("/login", {"name": name, "password": password})
+
+
+def every_route() -> list[APIRoute]:
+    """Every address and method that the page and its API serve, besides static files and the schema."""
+    found = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    assert len(found) > 15, "routes are kept elsewhere than where this looks"
+    return found
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dicom_node.study import IllegalTransition
 
 from . import (
     access,
+    api,
     destinations,
     downloads,
     health,
@@ -43,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     people.router,
     queue.router,
     study.router,
+    api.router,
     viewer.router,
     downloads.router,
     destinations.router,

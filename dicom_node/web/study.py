@@ -39,6 +39,15 @@ def revision_or_404(found: Mapping[str, Any], number: int | None) -> dict[str, A
     raise HTTPException(404, "this study has no such revision")
 
 
+def delivery_or_404(found: Mapping[str, Any], delivery: str) -> dict[str, Any]:
+    """A delivery of the case. Raises HTTPException 404 if it has no such one."""
+    for r in found["revisions"]:
+        for d in r["deliveries"]:
+            if d["delivery"] == delivery:
+                return dict(d)
+    raise HTTPException(404, "this study has no such delivery")
+
+
 def report_of(desk: Desk, revision: Mapping[str, Any]) -> dict[str, Any] | None:
     """What report.json says of the results of a revision; None if there are none, or they have left."""
     if not revision["report"]:
@@ -110,7 +119,7 @@ def ask_of_delivery(
 ) -> HTMLResponse:
     """As for a study."""
     found = case_or_404(desk, case)
-    chosen = _delivery(found, delivery)
+    chosen = delivery_or_404(found, delivery)
     if verb not in acts.possible_for_delivery(chosen["state"]):
         raise HTTPException(409, f"the delivery is {chosen['state']}: there is nothing to {verb}")
     return render(request, "act.html", case=case, found=found, verb=verb, delivery=chosen)
@@ -121,21 +130,13 @@ def do_to_delivery(
     desk: AtDesk, signed: Signed, case: str, delivery: str, verb: acts.DeliveryVerb
 ) -> RedirectResponse:
     """The act, then the study."""
-    _delivery(case_or_404(desk, case), delivery)
+    delivery_or_404(case_or_404(desk, case), delivery)
     acts.act_on_delivery(desk, verb, delivery, signed)
     return _to(case)
 
 
 def _to(case: str) -> RedirectResponse:
     return RedirectResponse(f"/studies/{quote(case, safe='')}", 303)
-
-
-def _delivery(found: Mapping[str, Any], delivery: str) -> dict[str, Any]:
-    for r in found["revisions"]:
-        for d in r["deliveries"]:
-            if d["delivery"] == delivery:
-                return dict(d)
-    raise HTTPException(404, "this study has no such delivery")
 
 
 def _destination(delivery_id: str | None) -> str:

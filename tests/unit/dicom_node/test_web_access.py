@@ -20,7 +20,7 @@ from dicom_node.web import access, passwords, people, protect, visits
 from dicom_node.web_rules import WebRules
 from tests.authority import Authority
 from tests.doors import Clock, incoming, open_intake
-from tests.pages import Browser, Page, served
+from tests.pages import Browser, Page, every_route, served
 
 PASSWORD = "a long enough password"
 
@@ -172,11 +172,6 @@ def signed_in(page: Page, name: str) -> Browser:
     return browser
 
 
-def routes(page: Page) -> list[APIRoute]:
-    """Every address and method that the application serves."""
-    return [r for r in web.create_app(page.settings).routes if isinstance(r, APIRoute)]
-
-
 def roles_of(route: APIRoute) -> set[str]:
     found, todo = set(), [route.dependant]
     while todo:
@@ -186,15 +181,15 @@ def roles_of(route: APIRoute) -> set[str]:
     return found & {"_viewer", "_operator", "_admin"}
 
 
-def test_every_route_asks_for_a_role_or_is_known_to_be_for_anybody(local: Page) -> None:
-    for route in routes(local):
+def test_every_route_asks_for_a_role_or_is_known_to_be_for_anybody() -> None:
+    for route in every_route():
         assert roles_of(route) or route.path in access.PUBLIC, route.path
         if route.methods - {"GET", "HEAD"} and route.path not in {*access.PUBLIC, "/logout"}:
             assert roles_of(route) & {"_operator", "_admin"}, f"a viewer could change something: {route.path}"
 
 
 def test_a_stranger_gets_nothing_but_the_way_in(local: Page) -> None:
-    paths = {route.path: route.methods for route in routes(local)}
+    paths = {route.path: route.methods for route in every_route()}
     for path, methods in {**paths, "/nothing": {"GET"}, "/api/openapi.json": {"GET"}}.items():
         if path in access.PUBLIC:
             continue

@@ -27,7 +27,7 @@ from .destinations import (
     is_loopback,
 )
 from .errors import BadConfiguration
-from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
+from .recipe import FnlmRules, IdentifyRules, OutputRules, QuantifyRules, ResolveRules, SiteRule, Table
 
 # Besides the tables of this module; destinations and recipe are read by many who need no other.
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "IdentifyRules",
     "OutputRules",
     "ProvingRules",
+    "QuantifyRules",
     "ResolveRules",
     "RetryRules",
     "SiteRule",
@@ -281,6 +282,7 @@ class Settings(BaseSettings):
     watch: WatchRules = WatchRules()
     gather: GatherRules = GatherRules()
     identify: IdentifyRules = IdentifyRules()
+    quantify: QuantifyRules = QuantifyRules()
     resolve: ResolveRules = ResolveRules()
     output: OutputRules = OutputRules()
     gate: GateRules = GateRules()

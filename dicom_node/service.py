@@ -104,7 +104,7 @@ def keep_house(settings: Settings, stop: threading.Event) -> None:
     sweeper.start()
     answerer.start()
     archive = _archive(settings, spool, store)
-    gather.run(store, settings.gather, settings.input_rules, stop, archive)
+    gather.run(store, settings.gather, settings.input_rules, stop, archive, bool(settings.quantify.command))
     if archive is not None:
         archive.close()
     sweeper.join()

@@ -169,8 +169,24 @@ class IntakeRules(Table):
     max_seconds: float = Field(20.0, gt=0)
     zip_files: int = Field(50_000, ge=1)
     zip_mb: int = Field(8192, ge=1)
+    deidentify: bool | tuple[str, ...] = False
+    deidentify_key_file: Path | None = None
     quarantine: bool = True
     quarantine_mb: int = Field(2048, ge=0)
+
+    @model_validator(mode="after")
+    def _pseudonyms_have_a_key(self) -> IntakeRules:
+        if self.deidentify and self.deidentify_key_file is None:
+            raise ValueError(
+                "deidentify_key_file: name a file with the site's key; whoever has it can tell who is who"
+            )
+        return self
+
+    def deidentifies(self, source: str) -> bool:
+        """Whether what comes from ``source`` (a calling AE title, or "folder:…") is de-identified."""
+        if isinstance(self.deidentify, bool):
+            return self.deidentify
+        return source.partition(":")[0] in self.deidentify
 
 
 class WatchRules(Table):
@@ -308,6 +324,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"gather.pacs: {pacs.ae_title} sends what it is asked for: list it in allowed_callers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_archive_knows_no_pseudonyms(self) -> Settings:
+        if self.intake.deidentify and self.gather.pacs is not None:
+            raise ValueError("intake.deidentify: gather.pacs cannot be asked for studies under other UIDs")
         return self
 
     @property

@@ -28,7 +28,7 @@ from .destinations import (
     is_loopback,
 )
 from .errors import BadConfiguration
-from .recipe import FnlmRules, IdentifyRules, OutputRules, ResolveRules, SiteRule, Table
+from .recipe import FnlmRules, IdentifyRules, OutputRules, QuantifyRules, ResolveRules, SiteRule, Table
 from .telling import AuditRules, NotifyRules
 from .web_rules import WebRules
 
@@ -44,6 +44,7 @@ __all__ = [
     "IdentifyRules",
     "OutputRules",
     "ProvingRules",
+    "QuantifyRules",
     "ResolveRules",
     "RetryRules",
     "SiteRule",
@@ -173,8 +174,24 @@ class IntakeRules(Table):
     max_seconds: float = Field(20.0, gt=0)
     zip_files: int = Field(50_000, ge=1)
     zip_mb: int = Field(8192, ge=1)
+    deidentify: bool | tuple[str, ...] = False
+    deidentify_key_file: Path | None = None
     quarantine: bool = True
     quarantine_mb: int = Field(2048, ge=0)
+
+    @model_validator(mode="after")
+    def _pseudonyms_have_a_key(self) -> IntakeRules:
+        if self.deidentify and self.deidentify_key_file is None:
+            raise ValueError(
+                "deidentify_key_file: name a file with the site's key; whoever has it can tell who is who"
+            )
+        return self
+
+    def deidentifies(self, source: str) -> bool:
+        """Whether what comes from ``source`` (a calling AE title, or "folder:…") is de-identified."""
+        if isinstance(self.deidentify, bool):
+            return self.deidentify
+        return source.partition(":")[0] in self.deidentify
 
 
 class WatchRules(Table):
@@ -288,6 +305,7 @@ class Settings(BaseSettings):
     watch: WatchRules = WatchRules()
     gather: GatherRules = GatherRules()
     identify: IdentifyRules = IdentifyRules()
+    quantify: QuantifyRules = QuantifyRules()
     resolve: ResolveRules = ResolveRules()
     output: OutputRules = OutputRules()
     gate: GateRules = GateRules()
@@ -316,6 +334,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"gather.pacs: {pacs.ae_title} sends what it is asked for: list it in allowed_callers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_archive_knows_no_pseudonyms(self) -> Settings:
+        if self.intake.deidentify and self.gather.pacs is not None:
+            raise ValueError("intake.deidentify: gather.pacs cannot be asked for studies under other UIDs")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from . import log
@@ -48,11 +49,14 @@ class Gatherer:
         rules: GatherRules,
         identify_rules: IdentifyRules | None = None,
         archive: Archive | None = None,
+        quantifies: bool = False,
     ) -> None:
+        """``quantifies``: spectra become maps here, so that no maps are waited for."""
         self._store = store
         self._rules = rules
         self._identify_rules = identify_rules or IdentifyRules()
         self._archive = archive
+        self._quantifies = quantifies
         self._judged: dict[CaseKey, tuple[object, float]] = {}
         self._needs: dict[CaseKey, tuple[float, Needs]] = {}
 
@@ -109,6 +113,8 @@ class Gatherer:
         last, known = self._needs.get(revision.key, (None, Needs()))
         if last != revision.last_received_at:
             known = needs_of(here, self._identify_rules)
+            if self._quantifies and known.spectra and not known.maps:
+                known = replace(known, maps=frozenset(self._rules.expected_maps or ("of the spectra",)))
             self._needs[revision.key] = (revision.last_received_at, known)
         return known
 
@@ -154,9 +160,10 @@ def run(
     identify_rules: IdentifyRules,
     stop: threading.Event,
     archive: Archive | None = None,
+    quantifies: bool = False,
 ) -> None:
     """Gather every ``rules.poll_s`` until ``stop`` is set."""
-    gatherer = Gatherer(store, rules, identify_rules, archive)
+    gatherer = Gatherer(store, rules, identify_rules, archive, quantifies)
     while not stop.wait(rules.poll_s):
         try:
             gatherer.once()

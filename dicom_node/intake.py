@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,8 @@ from pydicom import Dataset
 from . import boundary, log
 from .compare import compare
 from .config import IntakeRules
-from .errors import Conflict, Mismatch, NotDicom, PermanentError, UnsuitableInput
+from .deidentify import Pseudonyms, de_identify
+from .errors import Conflict, Mismatch, NotDicom, OutOfSpace, PermanentError, UnsuitableInput
 from .facts import SEQUENCES, facts_of
 from .header import Bounds as HeaderBounds
 from .header import read_header, text_of
@@ -52,6 +54,8 @@ class Intake:
         self.store = store
         self._rules = rules or IntakeRules()
         self._rows = _Rows(store)
+        key = self._rules.deidentify_key_file
+        self._pseudonyms = Pseudonyms.from_file(key) if self._rules.deidentify and key else None
         self._bounds = HeaderBounds(
             nesting=self._rules.max_nesting,
             elements=self._rules.max_elements,
@@ -59,6 +63,12 @@ class Intake:
             ratio=self._rules.max_inflation,
             seconds=self._rules.max_seconds,
         )
+
+    def known_as(self, uid: str, source: str) -> str:
+        """Under which UID what ``source`` calls ``uid`` is kept here."""
+        if self._pseudonyms is None or not self._rules.deidentifies(source):
+            return uid
+        return self._pseudonyms.uid(uid)
 
     def accept(self, incoming: Incoming, source: str) -> Receipt:
         """Returns once the instance is durable: on disk and in the store, even if the power goes now.
@@ -111,6 +121,36 @@ class Intake:
         except PermanentError as problem:
             self._quarantine(incoming.sop_instance_uid, "", arrived, source, problem)
             raise
+        if self._pseudonyms is None or not self._rules.deidentifies(source):
+            return self._keep(arrived, received, source)
+        with self._de_identified(arrived, incoming, source) as (clean, under_pseudonyms):
+            return self._keep(clean, under_pseudonyms, source)
+
+    @contextmanager
+    def _de_identified(
+        self, arrived: Arriving, incoming: Incoming, source: str
+    ) -> Iterator[tuple[Arriving, Received]]:
+        """``arrived`` as it is to be kept: nothing of the original is. Raises NotDicom."""
+        assert self._pseudonyms is not None
+        with self.spool.arriving() as clean:
+            try:
+                written = BytesIO()
+                arrived.file.seek(0)
+                dataset = pydicom.dcmread(arrived.file)
+                de_identify(dataset, self._pseudonyms)
+                dataset.save_as(written, enforce_file_format=True)
+                clean.write(written.getbuffer())
+                header = read_header(clean.file, self._bounds, SEQUENCES)
+                received = _received(header, clean, source)
+            except (OutOfSpace, NotDicom):
+                raise
+            except Exception as e:  # pydicom raises many kinds; their messages may quote a patient
+                problem = NotDicom(f"cannot be de-identified ({type(e).__name__}): nothing of it is kept")
+                self._quarantine(incoming.sop_instance_uid, "", arrived, source, problem)
+                raise problem from e
+            yield clean, received
+
+    def _keep(self, arrived: Arriving, received: Received, source: str) -> Receipt:
         kept = self.spool.keep(arrived)
         received = replace(received, path=kept.path)
         boundary.passed("intake.kept")
@@ -141,16 +181,20 @@ class Intake:
     def _quarantine(
         self, sop_uid: str, study_uid: str, arrived: Arriving, source: str, problem: PermanentError
     ) -> None:
+        """``study_uid`` is known of what was kept before: under pseudonyms, if this source has any."""
+        as_it_came = not study_uid and self._pseudonyms is not None and self._rules.deidentifies(source)
+        if as_it_came and self._pseudonyms is not None:
+            sop_uid = self._pseudonyms.uid(sop_uid)
         _LOG.warning("instance.quarantined", sop_uid=sop_uid, source=source, reason=str(problem))
         path = ""
-        if self._rules.quarantine:
+        if self._rules.quarantine and not as_it_came:
             path = self.spool.quarantine(arrived, self._rules.quarantine_mb).path
         self.store.quarantine(
             sop_uid=sop_uid,
             study_uid=study_uid,
             source=source,
             path=path,
-            sha256=arrived.sha256,
+            sha256="" if as_it_came else arrived.sha256,
             reason=str(problem),
         )
 

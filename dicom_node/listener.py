@@ -140,7 +140,7 @@ class Listener:
             (evt.EVT_C_STORE, on_c_store, [self._intake]),
             (evt.EVT_C_ECHO, on_c_echo),
             *self._commitment_handlers(),
-            *mpps.handlers(self._intake.store, STORED),
+            *mpps.handlers(self._intake.store, STORED, self._intake.known_as),
             (evt.EVT_ACCEPTED, _on_accepted),
             (evt.EVT_REJECTED, _on_rejected),
             (evt.EVT_RELEASED, _on_released),

@@ -7,7 +7,7 @@ not be known here yet. Of its attributes only status, studies and references are
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from pydicom import Dataset
@@ -35,6 +35,11 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _REFERENCES = ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence")
 
 Answer = tuple[Dataset, Dataset | None]
+KnownAs = Callable[[str, str], str]
+
+
+def _as_said(uid: str, _: str) -> str:
+    return uid
 
 
 class _Refused(Exception):
@@ -43,22 +48,27 @@ class _Refused(Exception):
         self.answer = _status(status, words, error_id)
 
 
-def handlers(store: Store, taken: Collection[str]) -> list[Any]:
-    """What an association server binds. Of other SOP classes than ``taken`` nothing will ever come."""
+def handlers(store: Store, taken: Collection[str], known_as: KnownAs = _as_said) -> list[Any]:
+    """What an association server binds. Of other SOP classes than ``taken`` nothing will ever come.
+
+    ``known_as(UID, calling AE title)``: under which UID what a caller names is kept here.
+    """
     return [
-        (evt.EVT_N_CREATE, on_n_create, [store, frozenset(map(str, taken))]),
-        (evt.EVT_N_SET, on_n_set, [store, frozenset(map(str, taken))]),
+        (evt.EVT_N_CREATE, on_n_create, [store, frozenset(map(str, taken)), known_as]),
+        (evt.EVT_N_SET, on_n_set, [store, frozenset(map(str, taken)), known_as]),
     ]
 
 
-def on_n_create(event: evt.Event, store: Store, taken: frozenset[str]) -> Answer:
+def on_n_create(
+    event: evt.Event, store: Store, taken: frozenset[str], known_as: KnownAs = _as_said
+) -> Answer:
     """A step begins. The same SOP Instance again changes nothing and is a duplicate (0111H)."""
-    return _guarded(event, lambda: _create(event, store, taken))
+    return _guarded(event, lambda: _create(event, store, taken, known_as))
 
 
-def on_n_set(event: evt.Event, store: Store, taken: frozenset[str]) -> Answer:
+def on_n_set(event: evt.Event, store: Store, taken: frozenset[str], known_as: KnownAs = _as_said) -> Answer:
     """A step goes on or ends. A final one may no longer be updated (0110H, Error ID A710H)."""
-    return _guarded(event, lambda: _set(event, store, taken))
+    return _guarded(event, lambda: _set(event, store, taken, known_as))
 
 
 def _guarded(event: evt.Event, act: Any) -> Answer:
@@ -76,30 +86,33 @@ def _guarded(event: evt.Event, act: Any) -> Answer:
     return answer, None
 
 
-def _create(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
+def _create(event: evt.Event, store: Store, taken: frozenset[str], known_as: KnownAs) -> None:
+    source = event.assoc.requestor.ae_title
     uid, said = _instance_uid(event, "AffectedSOPInstanceUID"), event.attribute_list
     if "PerformedProcedureStepStatus" not in said:
         raise _Refused(MISSING_ATTRIBUTE, "Performed Procedure Step Status is missing")
     if text_of(said, "PerformedProcedureStepStatus") != StepStatus.IN_PROGRESS:
         raise _Refused(INVALID_VALUE, "a step begins with the status IN PROGRESS")
     studies = {
-        study
+        known_as(study, source)
         for item in said.get("ScheduledStepAttributesSequence") or ()
         if _UID.fullmatch(study := text_of(item, "StudyInstanceUID"))
     }
-    source = event.assoc.requestor.ae_title
-    if not store.create_step(uid, source, studies, dict(_named(said, taken))):
+    if not store.create_step(uid, source, studies, _known(_named(said, taken), source, known_as)):
         raise _Refused(DUPLICATE, "this step is known already")
     _LOG.info("step.created", step=uid, source=source, studies=sorted(studies))
 
 
-def _set(event: evt.Event, store: Store, taken: frozenset[str]) -> None:
+def _set(event: evt.Event, store: Store, taken: frozenset[str], known_as: KnownAs) -> None:
+    source = event.assoc.requestor.ae_title
     uid, said = _instance_uid(event, "RequestedSOPInstanceUID"), event.modification_list
     try:
         status = StepStatus(text_of(said, "PerformedProcedureStepStatus") or StepStatus.IN_PROGRESS)
     except ValueError:
         raise _Refused(INVALID_VALUE, "not a Performed Procedure Step Status") from None
-    named = dict(_named(said, taken)) if "PerformedSeriesSequence" in said else None
+    named = None
+    if "PerformedSeriesSequence" in said:
+        named = _known(_named(said, taken), source, known_as)
     before = store.update_step(uid, status, _why_discontinued(said), named)
     if before is None:
         raise _Refused(NO_SUCH_INSTANCE, "no such step was created here")
@@ -128,6 +141,10 @@ def _named(said: Dataset, taken: frozenset[str]) -> Iterator[tuple[str, str]]:
                 )
                 if _UID.fullmatch(sop) and _UID.fullmatch(uid) and (not sop_class or sop_class in taken):
                     yield sop, uid
+
+
+def _known(named: Iterator[tuple[str, str]], source: str, known_as: KnownAs) -> dict[str, str]:
+    return {known_as(sop, source): known_as(series, source) for sop, series in named}
 
 
 def _why_discontinued(said: Dataset) -> str:

@@ -23,14 +23,16 @@ import sr_core
 from . import layouts, nifti
 from .config import IdentifyRules, IntakeRules, ResolveRules, Settings
 from .dciodvfy import SecondOpinion
-from .decode import decode
+from .decode import decode, decode_anatomy
 from .encode import EncodedObject, Kind, checked, encode_study
 from .encode.predecessors import Earlier, superseding
 from .errors import BadConfiguration, NotDicom, UnsuitableInput
 from .identify import IdentifiedSeries, Role, identify
+from .quantify import quantify
 from .source import SourceStudy
 from .spool import sha256_of
 from .store import Finding, Made
+from .uids import result_uid
 from .zips import Bounds, unpack
 
 # pydicom warns of odd values by quoting them: those may be a patient's name or date of birth.
@@ -38,15 +40,21 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 USED = frozenset({Role.METABOLITE_MAP, Role.QUALITY_MAP, Role.T1, Role.FLAIR})
 
+_SPECTROSCOPY_DATA, _CSA_DATA = 0x56000020, 0x7FE11010
+
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case: DICOM instances by SOP Instance UID, or a folder in one of the layouts."""
+    """The files of one case: DICOM instances by SOP Instance UID, or a folder in one of the layouts.
+
+    ``quantified``: a folder of maps that were made of its spectra, in one of the layouts.
+    """
 
     instances: Mapping[str, Path]
     nifti_folder: Path | None = None
+    quantified: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,63 @@ def identify_case(case: Case, rules: IdentifyRules) -> Identified:
     return Identified(series, tuple(findings), _digest(case, series), _nothing(series))
 
 
+def with_maps(case: Case, identified: Identified, settings: Settings, home: Path) -> tuple[Case, Identified]:
+    """A case that offers only spectra, with the maps that the site's own command makes of them.
+
+    Any other case, or without a command, stays as it is. ``home``: where maps are kept for a later try.
+    Raises as ``quantify``, and UnsuitableInput if the command's output is in no known layout.
+    """
+    spectra = [s for s in identified.series if s.role is Role.SPECTRA]
+    if identified.nothing is None or not spectra or not settings.quantify.command:
+        return case, identified
+    instances = _headers(case)
+    chosen = {s.uid for s in spectra}
+    files = [case.instances[uid] for uid, h in instances.items() if str(h.SeriesInstanceUID) in chosen]
+    anatomy = {
+        str(s.role): [case.instances[uid] for part in s.parts for uid in part.sop_uids]
+        for s in identified.series
+        if s.role in (Role.T1, Role.FLAIR) and s.parts
+    }
+    maps = quantify(settings.quantify, files, anatomy, home)
+    layout = layouts.recognise(maps)
+    if layout is None:
+        raise UnsuitableInput(f"what the [quantify] command wrote is not {layouts.KNOWN}")
+    findings = (*identified.findings, *(Finding(*row) for row in layout.describe()))
+    digest = hashlib.sha256(f"{identified.input_digest} {maps.name}".encode()).hexdigest()
+    return replace(case, quantified=maps), Identified(identified.series, findings, digest, None)
+
+
+def _decode_quantified(case: Case, identified: Identified, maps: Path, rules: IdentifyRules) -> SourceStudy:
+    """Maps of the site's command, in the study and Frame of Reference of the spectra; anatomy as received."""
+    chosen = {s.uid for s in identified.series if s.role is Role.SPECTRA}
+    headers = [h for h in _headers(case).values() if str(h.SeriesInstanceUID) in chosen]
+    header = headers[0]
+    if not header.get("FrameOfReferenceUID"):
+        header.FrameOfReferenceUID = result_uid("frame of reference", str(header.StudyInstanceUID))
+    source = layouts.required(maps).study(header)
+    acquisition = source.acquisition
+    frame = acquisition.grid.frame_of_reference
+    images, anatomy, warnings = decode_anatomy(
+        identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules, frame
+    )
+    return replace(
+        source,
+        acquisition=replace(acquisition, anatomy=images or acquisition.anatomy),
+        map_headers={str(m.metabolite): tuple(headers) for m in acquisition.maps},
+        anatomy_headers=anatomy,
+        warnings=("maps were made of the spectra by the site's own command", *source.warnings, *warnings),
+    )
+
+
+def _headers(case: Case) -> dict[str, Dataset]:
+    """Headers of all instances, without pixels or spectra."""
+    found = {uid: _read(path, pixels=False) for uid, path in case.instances.items()}
+    for header in found.values():
+        for data in (_SPECTROSCOPY_DATA, _CSA_DATA):
+            header.pop(data, None)
+    return found
+
+
 def super_resolve(
     case: Case, identified: Identified, settings: Settings
 ) -> tuple[SourceStudy, sr_core.SuperResolved]:
@@ -195,6 +260,8 @@ def decode_case(case: Case, identified: Identified, rules: IdentifyRules) -> Sou
     """Arrays and headers of an identified case. Raises UnsuitableInput or UnsuitableGeometry in words."""
     if case.nifti_folder is not None:
         return layouts.required(case.nifti_folder).study()
+    if case.quantified is not None:
+        return _decode_quantified(case, identified, case.quantified, rules)
     return decode(identified.series, lambda sop_uid: _read(case.instances[sop_uid]), rules)
 
 

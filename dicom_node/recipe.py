@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Matrix = tuple[int, int, int]
 
@@ -109,6 +109,23 @@ class ResolveRules(Table):
     hg2_min: float = Field(1.0, gt=0)
     min_volume_ml: float = Field(0.5, ge=0)
     fnlm: FnlmRules = FnlmRules()
+
+
+class QuantifyRules(Table):
+    """The site's own command that makes maps of spectra; without one, maps are waited for.
+
+    ``{input}`` and ``{output}`` in it become folders. No shell runs it.
+    """
+
+    command: tuple[str, ...] = ()
+    limit_s: float = Field(3600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _knows_its_folders(self) -> QuantifyRules:
+        missing = [p for p in ("{input}", "{output}") if not any(p in part for part in self.command)]
+        if self.command and missing:
+            raise ValueError(f"command: {' and '.join(missing)} must be among its arguments")
+        return self
 
 
 class OutputRules(Table):

@@ -9,14 +9,20 @@ A case is a folder or zip of DICOM files, or a folder in one of the layouts (``d
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from sr_core import Acquisition, SuperResolved
 
 from . import config, nifti
 from .config import Settings
 from .process import (
+    Case,
     Identified,
     NothingToDo,
     Progress,
@@ -25,6 +31,7 @@ from .process import (
     identify_case,
     make_results,
     opened,
+    with_maps,
 )
 from .process import super_resolve as _super_resolve
 
@@ -37,8 +44,7 @@ def read_case(case: str | PathLike[str], config_file: str | PathLike[str] | None
     ``config_file``: for ``[identify]`` rules of a site. Raises UnsuitableInput in words.
     """
     settings = _settings(config_file)
-    with opened(Path(case), settings.intake) as files:
-        identified = _something(identify_case(files, settings.input_rules))
+    with _ready(Path(case), settings) as (files, identified):
         return decode_case(files, identified, settings.input_rules).acquisition
 
 
@@ -51,8 +57,7 @@ def super_resolve(
     Raises UnsuitableInput or BadConfiguration in words.
     """
     settings = with_method(_settings(config_file), method)
-    with opened(Path(case), settings.intake) as files:
-        identified = _something(identify_case(files, settings.input_rules))
+    with _ready(Path(case), settings) as (files, identified):
         return _super_resolve(files, identified, settings)[1]
 
 
@@ -67,8 +72,7 @@ def solve(case: Path, folder: Path, settings: Settings, progress: Progress = lam
 
     Raises NothingToDo if no recipe matches, and as ``make_results``.
     """
-    with opened(case, settings.intake) as files:
-        identified = _something(identify_case(files, settings.input_rules))
+    with _ready(case, settings, progress) as (files, identified):
         return make_results(files, identified, settings, folder, progress)
 
 
@@ -84,7 +88,29 @@ def _settings(path: str | PathLike[str] | None) -> Settings:
     return config.load(None if path is None else Path(path))
 
 
-def _something(identified: Identified) -> Identified:
-    if identified.nothing is not None:
-        raise NothingToDo(identified)
-    return identified
+@contextmanager
+def _ready(
+    path: Path, settings: Settings, progress: Progress = lambda _: None
+) -> Iterator[tuple[Case, Identified]]:
+    """A case whose recipe is known, its spectra quantified if that is what it takes.
+
+    Raises NothingToDo. What a failed [quantify] command said stays where the reason names it.
+    """
+    with opened(path, settings.intake) as case:
+        identified = identify_case(case, settings.input_rules)
+        if identified.nothing is None:
+            yield case, identified
+            return
+        progress("quantify")
+        home = Path(mkdtemp(prefix="mrsi-node-quantify-"))
+        try:
+            case, identified = with_maps(case, identified, settings, home)
+            if identified.nothing is not None:
+                raise NothingToDo(identified)
+            yield case, identified
+        finally:
+            for left in home.iterdir():
+                if left.is_dir():
+                    rmtree(left)
+            if sys.exc_info()[0] is None or not any(home.iterdir()):
+                rmtree(home)

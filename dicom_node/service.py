@@ -108,7 +108,7 @@ def keep_house(settings: Settings, stop: threading.Event) -> None:
     for thread in beside:
         thread.start()
     archive = _archive(settings, spool, store)
-    gather.run(store, settings.gather, settings.input_rules, stop, archive)
+    gather.run(store, settings.gather, settings.input_rules, stop, archive, bool(settings.quantify.command))
     if archive is not None:
         archive.close()
     for thread in beside:

@@ -28,7 +28,7 @@ from .errors import BadConfiguration, PermanentError, TemporaryError
 from .explain import reason_note
 from .heartbeat import Heartbeat
 from .layouts.study import template_files
-from .process import Case, identify_case, make_results
+from .process import Case, identify_case, make_results, with_maps
 from .series import Role
 from .spool import Spool, fsync_tree
 from .store import Made, Revision, Store
@@ -105,6 +105,9 @@ class Worker:
         identified = identify_case(case, self.settings.input_rules)
         self.store.identified(key, identified.findings)
         boundary.passed("resolve.identified")
+        case, identified = with_maps(case, identified, self.settings, self.spool.root / "out" / key.case)
+        if case.quantified is not None:
+            self.store.identified(key, identified.findings)
         if identified.nothing is not None:
             spectra = any(f.role == Role.SPECTRA for f in identified.findings)
             self._end(revision, Event.NOTHING_TO_DO, identified.nothing, tell=spectra)

@@ -21,7 +21,7 @@ from .quality import crlb_percent, linewidth_ppm
 from .sanity import acquired_matrix, check_map, check_one_patient, differing, unit_of
 from .stack import Stack, read_stack
 
-__all__ = ["Plane", "affine_from_planes", "ascending", "decode"]
+__all__ = ["Plane", "affine_from_planes", "ascending", "decode", "decode_anatomy"]
 
 Read = Callable[[str], Dataset]
 _CONTRASTS = {Role.T1: Contrast.T1, Role.FLAIR: Contrast.FLAIR}
@@ -49,19 +49,7 @@ def decode(series: Sequence[IdentifiedSeries], read: Read, rules: IdentifyRules)
     UnsuitableGeometry (slices missing, doubled, tilted, uneven; maps on several grids), in words.
     """
     warnings: list[str] = []
-    cache: dict[str, Dataset] = {}
-
-    def read_once(uid: str) -> Dataset:
-        """A multi-frame instance may hold many parts: keep the last one."""
-        if uid not in cache:
-            cache.clear()
-            cache[uid] = read(uid)
-        return cache[uid]
-
-    def item(s: IdentifiedSeries, part: Part, name: str) -> _Item:
-        stack = read_stack(part, read_once, name, rules)
-        return _Item(part, name, stack, site_rule(stack.headers[0], rules))
-
+    item = _reader(read, rules)
     found = [
         item(s, part, f"{part.metabolite} map")
         for s in series
@@ -108,6 +96,35 @@ def decode(series: Sequence[IdentifiedSeries], read: Read, rules: IdentifyRules)
         anatomy_headers={str(c): i.stack.headers for i, c in anatomy.items()},
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def decode_anatomy(
+    series: Sequence[IdentifiedSeries], read: Read, rules: IdentifyRules, frame_of_reference: str
+) -> tuple[tuple[AnatomicalImage, ...], dict[str, tuple[Dataset, ...]], tuple[str, ...]]:
+    """The T1 and FLAIR that ``identify`` chose, for maps that come from elsewhere: images, headers by
+    contrast, warnings. ``frame_of_reference`` is the maps'. A broken image is left out with a warning.
+    """
+    warnings: list[str] = []
+    found = _anatomy(series, _reader(read, rules), frame_of_reference, warnings)
+    images = tuple(_image(i, c) for i, c in found.items())
+    return images, {str(c): i.stack.headers for i, c in found.items()}, tuple(warnings)
+
+
+def _reader(read: Read, rules: IdentifyRules) -> Callable[[IdentifiedSeries, Part, str], _Item]:
+    cache: dict[str, Dataset] = {}
+
+    def read_once(uid: str) -> Dataset:
+        """A multi-frame instance may hold many parts: keep the last one."""
+        if uid not in cache:
+            cache.clear()
+            cache[uid] = read(uid)
+        return cache[uid]
+
+    def item(s: IdentifiedSeries, part: Part, name: str) -> _Item:
+        stack = read_stack(part, read_once, name, rules)
+        return _Item(part, name, stack, site_rule(stack.headers[0], rules))
+
+    return item
 
 
 def _is_usable(i: _Item, warnings: list[str]) -> bool:

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
+from pydicom import Dataset
+
 from dicom_node.errors import UnsuitableInput
 from dicom_node.source import SourceStudy
 
@@ -47,9 +49,12 @@ class Layout:
         """(uid, description, role, reason) of each file, as series are described. Raises UnsuitableInput."""
         return describe(self.content)
 
-    def study(self) -> SourceStudy:
-        """The case as sr_core and the encoders want it. Raises UnsuitableInput or UnsuitableGeometry."""
-        return study(self.content)
+    def study(self, header: Dataset | None = None) -> SourceStudy:
+        """The case as sr_core and the encoders want it, of the study of ``header`` if there is one.
+
+        Raises UnsuitableInput or UnsuitableGeometry.
+        """
+        return study(self.content, header)
 
 
 def recognise(folder: Path) -> Layout | None:

@@ -131,8 +131,9 @@ def describe(content: Content) -> list[tuple[str, str, str, str]]:
     return [(name, name, str(role), reason) for name, role, reason in rows]
 
 
-def study(content: Content) -> SourceStudy:
-    """Read a case. Without ``template_dicom/`` its identity is made up from content and case.toml.
+def study(content: Content, header: Dataset | None = None) -> SourceStudy:
+    """Read a case. Its identity is ``header``, else that of ``template_dicom/``, else made up from content
+    and case.toml.
 
     Maps and anatomy share one Frame of Reference: NIfTI has one world. The made-up UIDs depend on
     the content alone, so the same case gives the same results.
@@ -151,7 +152,7 @@ def study(content: Content) -> SourceStudy:
                 f"{m} map lies on another grid than the {first} map: {_size(grid)}, and not "
                 f"{_size(volumes[first][1])}"
             )
-    header = content.template or _made_up(content.folder, stated, volumes)
+    header = header or content.template or _made_up(content.folder, stated, volumes)
     frame = header.FrameOfReferenceUID
     grid = _framed(volumes[first][1], frame)
 

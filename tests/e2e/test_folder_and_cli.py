@@ -16,7 +16,7 @@ import pytest
 
 from dicom_node import simulate
 from dicom_node.simulate.export import Identity
-from tests import builders
+from tests import builders, site_quantify, spectra
 from tests.harness import Node, dciodvfy_errors, folder_destination
 
 REPORT_KEYS = {
@@ -37,7 +37,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node(out: Path, module_node: Callable[..., Node]) -> Node:
-    return module_node(destinations=folder_destination(out), watch=True)
+    command = [sys.executable, site_quantify.__file__, "{input}", "{output}"]
+    quantify = f"[quantify]\ncommand = {json.dumps(command)}\n"
+    return module_node(destinations=quantify + folder_destination(out), watch=True)
 
 
 def wait_for_folder(node: Node, case: str, where: str) -> Path:
@@ -71,6 +73,17 @@ def test_a_nifti_folder_is_taken_after_two_equal_scans_and_ends_in_done(node, ou
     done = wait_for_folder(node, "nifti", "done")
     assert json.loads((done / "report.json").read_text())["state"] == "DONE"
     assert set(out.glob("*/nifti/TCN.nii.gz")) - before
+
+
+def test_spectra_alone_become_maps_by_the_site_s_own_command(node, out):
+    study = spectra.spectra_only(builders.acquisition(), Identity(patient_id="Q", study="Q"))
+    builders.write(study, node.inbox / "spectra")
+    done = wait_for_folder(node, "spectra", "done")
+    report = json.loads((done / "report.json").read_text())
+    assert {"tNAA", "tCho", "TCN"} <= set(report["maps"])
+    assert "site's own command" in report["warnings"][0]
+    delivered = [pydicom.dcmread(p, stop_before_pixels=True) for p in out.glob("*/dicom/*PM*.dcm")]
+    assert any(d.StudyInstanceUID == study[0].StudyInstanceUID and d.PatientID == "Q" for d in delivered)
 
 
 def test_a_broken_folder_ends_in_failed_with_the_reason(node):

@@ -251,3 +251,12 @@ def test_the_same_name_pairs_nothing(intake, clock):
     rules = GatherRules(pair_by=["frame_of_reference", "accession_number"])
     gather_once(intake.store, rules)
     assert [len(c["studies"]) for c in intake.store.status()["cases"]] == [1, 1]
+
+
+def test_spectra_wait_for_no_maps_where_they_become_maps_here(intake, clock):
+    """With a [quantify] command spectra and anatomy are all that it takes."""
+    rules = GatherRules(quiet_period_s=60, recipe_wait_s=600)
+    arrive(intake, *builders.mrs_object(builders.usual()), *builders.series(builders.usual(), "MPRAGE"))
+    clock.now += 61
+    assert Gatherer(intake.store, rules).once() == 0
+    assert Gatherer(intake.store, rules, quantifies=True).once() == 1

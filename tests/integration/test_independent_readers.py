@@ -164,6 +164,36 @@ def test_the_parametric_map_means_the_same_to_dcmqi(study, name, tmp_path):
     assert_same_where_it_lies(*read_nifti(image), truth, result.grid, 1e-6 * np.abs(truth).max())
 
 
+@pytest.mark.parametrize("orientation", ["axial", "oblique"])
+def test_measured_quality_means_the_same_to_dcmqi_on_the_planes_that_were_measured(orientation, tmp_path):
+    """On demand: CRLB, SNR and linewidth as they came, 999 and 0 where nothing was determined."""
+    source = phantom.source_study(orientation)
+    a = source.acquisition
+    bounds = phantom.volume(a.grid, seed=3, high=40.0)
+    bounds[0, 0, 0] = np.nan
+    snr, width = phantom.volume(a.grid, seed=4, high=20.0), phantom.volume(a.grid, seed=5, high=0.3)
+    maps = (replace(a.maps[0], crlb_percent=bounds), *a.maps[1:])
+    source = replace(source, acquisition=replace(a, maps=maps, snr=snr, linewidth_ppm=width))
+    few = {"parametric_maps": (), "fused_maps": (), "summary": False, "measurements": False}
+    paths = write(phantom.super_resolved(source), source, tmp_path, **few, quality_maps=True)
+    truth = {"tNAA_CRLB": np.nan_to_num(bounds, nan=999.0), "SNR": snr, "FWHM": width}
+    assert {n for n in paths if n.startswith("PM")} == {f"PM_quality_{name}" for name in truth}
+    for name, values in truth.items():
+        path = paths[f"PM_quality_{name}"]
+        assert unexplained(path) == []
+        (tmp_path / name).mkdir()
+        run(
+            _TOOLS / "paramap2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path / name,
+            "--prefix", "pm", "-t", "nii",
+        )  # fmt: skip
+        (image,) = (tmp_path / name).glob("pm-*.nii*")
+        assert_same_where_it_lies(*read_nifti(image), values, a.grid, 1e-6 * values.max())
+    d = pydicom.dcmread(path)
+    assert d.SeriesDescription == "MRSI-SR FWHM as measured PM"
+    assert {str(i.ReferencedSOPInstanceUID) for i in d.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert "not super-resolved" in d.DerivationDescription
+
+
 def test_the_parametric_map_means_the_same_to_dcm2niix(study, tmp_path):
     result, paths = study.result, study.paths
     (tmp_path / "in").mkdir()

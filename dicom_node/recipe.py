@@ -142,6 +142,7 @@ class OutputRules(Table):
     measurements: bool = True
     summary: bool = True
     uncertainty_maps: bool = False
+    quality_maps: bool = False
     key_objects: bool = False
     manufacturer: str = "mrsi-sr-node"
     model_name: str = "MRSI-SR"

@@ -64,12 +64,23 @@ def check_map(stack: Stack, metabolite: str) -> str | None:
 
 
 def check_one_patient(headers: Sequence[Dataset]) -> None:
-    """Raises UnsuitableInput if headers name more than one patient. Who they are is not said."""
-    patients = {
-        text_of(h, "PatientID") or text_of(h, "PatientName") for h in headers
-    }  # an ID where there is one: names are spelled in many ways
+    """Raises UnsuitableInput if headers name more than one patient. Who they are is not said.
+
+    By Patient ID; names are spelled in many ways. Where an ID is missing, names and stated birth dates
+    must agree, for there is nothing else to go by.
+    """
+    patients = {text_of(h, "PatientID") or text_of(h, "PatientName") for h in headers}
     if len(patients) > 1:
-        raise UnsuitableInput(f"the series belong to {len(patients)} different patients by Patient ID")
+        raise UnsuitableInput(
+            f"the series belong to {len(patients)} different patients by Patient ID or name"
+        )
+    if all(text_of(h, "PatientID") for h in headers):
+        return
+    born = {text_of(h, "PatientBirthDate") for h in headers} - {""}
+    if len(born) > 1:
+        raise UnsuitableInput(
+            f"the series have no Patient ID and {len(born)} birth dates: they belong to different patients"
+        )
 
 
 def differing(grid: Grid, other: Grid) -> str:

@@ -17,6 +17,7 @@ from .key_objects import key_objects
 from .parametric_map import parametric_map_of, uncertainty_maps
 from .planes import ParentSeries
 from .production import MapToEncode, Production
+from .quality_maps import quality_maps
 from .registration import spatial_registration
 from .report import measurement_report
 from .segmentation import lesion_segmentation, lesion_segmentation_on_anatomy
@@ -32,7 +33,7 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
     + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 101… colour in the order of
     ``rules.fused_maps``, + 201… Parametric Maps in a fixed order of all maps, + 301 and + 302
     Segmentations, + 351 Spatial Registration, + 401 measurements, + 501 the summary, + 601… maps of
-    uncertainty, + 801 key objects. UIDs follow from inputs, model and settings.
+    uncertainty, + 701… measured quality, + 801 key objects. UIDs follow from inputs, model and settings.
     Every map and segmentation lies on a parent series of ours: the anatomy; without it the map's own
     derived MR, or the first one made. Raises BadObject if a map has values that are not finite.
     """
@@ -60,6 +61,8 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
             yield parametric_map_of(production, m, parent or of_map.get(m.name, default))
     if rules.uncertainty_maps:
         yield from uncertainty_maps(production, default)
+    if rules.quality_maps:
+        yield from quality_maps(production)
     if rules.registration and (registered := spatial_registration(production)):
         yield registered
     if rules.segmentation and (found := lesion_segmentation(production, default)):

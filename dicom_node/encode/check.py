@@ -22,6 +22,7 @@ from .encoded import EncodedObject
 from .headers import MAY_BE_EMPTY
 from .parametric_map import doubt_label
 from .planes import strings
+from .quality_maps import measured
 from .viewers import in_reading_order, lowest_plane
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
@@ -109,6 +110,7 @@ class _Gate:
         self._source = source
         self._source_uids = source_uids(source) if source is not None else frozenset()
         self._values: dict[str, NDArray[np.float32]] = {}
+        self._measured = {} if source is None else {m.label: m.values for m in measured(source.acquisition)}
         self._result = result
         if result is not None:
             self._values.update({str(m.metabolite): m.values for m in result.maps})
@@ -226,7 +228,6 @@ class _Gate:
         self._single.add(str(d.SeriesInstanceUID))
         shared = d.SharedFunctionalGroupsSequence[0]
         demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
-        parent = self._parent(d)
         positions = [
             strings(f.PlanePositionSequence[0].ImagePositionPatient)
             for f in d.PerFrameFunctionalGroupsSequence
@@ -235,21 +236,28 @@ class _Gate:
         heights = np.array([_floats(p) for p in positions]) @ normal
         demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
         demand(int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames")
+        mapping = shared.RealWorldValueMappingSequence[0]
+        wanted = self._measured.get(mapping.LUTLabel)
+        if wanted is None:
+            wanted = self._values.get(mapping.LUTLabel)
+            self._check_planes(d, positions)
+        values = np.frombuffer(d.FloatPixelData, "<f4")
+        demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
+        demand(bool(np.isfinite(values).all()), "values that are not finite")
+        demand(mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled")
+        if wanted is not None:
+            demand(
+                np.array_equal(values, wanted.ravel()), f"values are not those of the {mapping.LUTLabel} map"
+            )
+
+    def _check_planes(self, d: Dataset, positions: Sequence[tuple[str, ...]]) -> None:
+        """They are those of the series of ours that ``d`` lies on."""
+        parent = self._parent(d)
         demand(_multiframe_geometry(d) == parent.geometry, "geometry differs from the referenced series")
         demand(positions == parent.positions, "frames are not the planes of the referenced series")
         for frame, instance in zip(d.PerFrameFunctionalGroupsSequence, parent.instances, strict=True):
             source = frame.DerivationImageSequence[0].SourceImageSequence[0]
             demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
-        values = np.frombuffer(d.FloatPixelData, "<f4")
-        demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
-        demand(bool(np.isfinite(values).all()), "values that are not finite")
-        mapping = shared.RealWorldValueMappingSequence[0]
-        demand(mapping.RealWorldValueSlope == 1 and mapping.RealWorldValueIntercept == 0, "values are scaled")
-        wanted = self._values.get(mapping.LUTLabel)
-        if wanted is not None:
-            demand(
-                np.array_equal(values, wanted.ravel()), f"values are not those of the {mapping.LUTLabel} map"
-            )
 
     def _parent(self, d: Dataset) -> _Series:
         demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")

@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node import codes
-from sr_core import Uncertainty, Unit, Volume
+from sr_core import Mask, Uncertainty, Volume
 
 from .encoded import EncodedObject
 from .headers import reference_of
@@ -31,11 +31,16 @@ _DOUBTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class _Values:
-    """Values to be stored: under which label (at most 16 characters), what they are, where they go."""
+class Values:
+    """Values to be stored: under which label (at most 16 characters), what they are, where they go.
+
+    ``words``: how they came to be; ``inside``: what their window is for; ``guides``: anatomy they owe to.
+    """
 
     values: Volume
-    unit: Unit
+    inside: Mask
+    words: str
+    unit: Code
     quantity: Code
     label: str
     title: str
@@ -44,6 +49,7 @@ class _Values:
     role: str
     series: int
     of: str
+    guides: Sequence[str] = ()
 
 
 def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeries) -> EncodedObject:
@@ -52,19 +58,22 @@ def parametric_map_of(production: Production, m: MapToEncode, parent: ParentSeri
     Ascending, because readers pour frames into the parent's volume in stored order; with Frame
     Anatomy, because readers fail without; Modality MR, so that hanging protocols keep it by its parent.
     """
-    what = _Values(
+    what = Values(
         values=m.values,
-        unit=m.unit,
+        inside=production.result.brain,
+        words=production.derivation(f"{m.label} map"),
+        unit=codes.unit(m.unit),
         quantity=m.quantity,
         label=m.name,
         title=m.label,
         explanation=m.explanation,
-        content_label=f"SR_{_code_string(m.name)}",
+        content_label=f"SR_{code_string(m.name)}",
         role=f"PM {m.name}",
         series=PARAMETRIC_MAP_SERIES + m.rank,
         of=m.name,
+        guides=production.result.provenance.guides,
     )
-    return _encoded(production, what, parent, ())
+    return as_parametric_map(production, what, parent)
 
 
 def uncertainty_maps(production: Production, parent: ParentSeries) -> Iterator[EncodedObject]:
@@ -74,20 +83,23 @@ def uncertainty_maps(production: Production, parent: ParentSeries) -> Iterator[E
         if m is None or found is None:
             continue
         name, code = found
-        what = _Values(
+        what = Values(
             values=u.values,
-            unit=m.unit,
+            inside=production.result.brain,
+            words=production.derivation(f"{m.label} {name} map"),
+            unit=codes.unit(m.unit),
             quantity=code,
             label=doubt_label(u),
             title=f"{m.label} {name}",
             explanation=u.method[:64],
-            content_label=f"SR_{_code_string(m.name)}_{_code_string(name)}"[:16],
+            content_label=f"SR_{code_string(m.name)}_{code_string(name)}"[:16],
             role=f"PM {m.name} {name}",
             series=UNCERTAINTY_SERIES + len(_DOUBTS) * m.rank + list(_DOUBTS).index(name),
             of=m.name,
+            guides=production.result.provenance.guides,
         )
         of = [reference_of(production, f"PM {m.name}", ParametricMapStorage)]
-        yield _encoded(production, what, parent, of if production.makes_map(m.name) else ())
+        yield as_parametric_map(production, what, parent, of if production.makes_map(m.name) else ())
 
 
 def doubt_of(u: Uncertainty) -> tuple[str, Code] | None:
@@ -101,10 +113,11 @@ def doubt_label(u: Uncertainty) -> str:
     return u.of if found is None else f"{u.of} {found[0]}"
 
 
-def _encoded(
-    production: Production, what: _Values, parent: ParentSeries, of: Sequence[Reference]
+def as_parametric_map(
+    production: Production, what: Values, parent: ParentSeries, of: Sequence[Reference] = ()
 ) -> EncodedObject:
-    centre, width = display_window(what.values, production.result.brain)
+    """``what`` on the planes of ``parent``; refers to the sources of its map, and to objects it is ``of``."""
+    centre, width = display_window(what.values, what.inside)
     built = hd.pm.ParametricMap(
         pixel_array=np.ascontiguousarray(what.values, dtype=np.float32),
         contains_recognizable_visual_features=False,
@@ -112,7 +125,7 @@ def _encoded(
             hd.pm.RealWorldValueMapping(
                 lut_label=what.label,
                 lut_explanation=what.explanation,
-                unit=codes.unit(what.unit),
+                unit=what.unit,
                 value_range=(float(what.values.min()), float(what.values.max())),
                 slope=1.0,
                 intercept=0.0,
@@ -134,11 +147,7 @@ def _encoded(
     _sort_ascending(built, what.values, parent)
     sources = [
         *map_sources(what.of, production.source),
-        *(
-            header
-            for contrast in production.result.provenance.guides
-            for header in anatomy_sources(contrast, production.source)
-        ),
+        *(header for contrast in what.guides for header in anatomy_sources(contrast, production.source)),
     ]
     d = finished(
         built,
@@ -153,13 +162,13 @@ def _encoded(
         of=of,
     )
     d.Modality = "MR"
-    d.DerivationDescription = production.derivation(f"{what.title} map")
+    d.DerivationDescription = what.words
     d.DerivationCodeSequence = [codes.item(codes.METABOLITE_MAPS_FROM_SPECTROSCOPY)]
     d.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_brain()]
     return EncodedObject(d, "PM", re.sub("[ -]", "_", what.role))
 
 
-def _code_string(name: str) -> str:
+def code_string(name: str) -> str:
     return re.sub("[^A-Z0-9]", "_", name.upper())
 
 

@@ -42,3 +42,16 @@ def test_a_setting_that_makes_objects_incomplete_is_found_by_the_gate_and_not_by
         assert (revision["state"], revision["deliveries"]) == (State.FAILED, [])
         assert "DeviceSerialNumber has no value" in revision["reason"]
         assert office.work() == [] and pacs.associations == 0
+
+
+def test_two_patients_without_an_id_in_one_study_fail_and_nothing_of_either_is_sent(tmp_path):
+    study = builders.setting(PatientID="")(builders.study())
+    study = builders.with_series(study, "MPRAGE", builders.setting(PatientName="Else^Someone"))
+    with Pacs() as pacs:
+        office = worked_on(tmp_path, study, pacs.destination(), resolve=QUICK)
+        (case,) = office.store.status()["cases"]
+        assert len(case["studies"]) == 1
+        (revision,) = case["revisions"]
+        assert (revision["state"], revision["deliveries"]) == (State.FAILED, [])
+        assert "2 different patients" in revision["reason"] and "Else" not in revision["reason"]
+        assert office.work() == [] and pacs.associations == 0

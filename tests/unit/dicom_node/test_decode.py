@@ -250,6 +250,29 @@ def test_series_of_two_patients_are_refused_and_not_named() -> None:
     assert "SOMEONE" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"PatientName": "Else^Someone"}, "2 different patients"),
+        ({"PatientBirthDate": "19011231"}, "2 birth dates"),
+    ],
+)
+def test_without_a_patient_id_two_names_or_birth_dates_are_two_patients(other: dict, words: str) -> None:
+    """Under one Study Instance UID: nothing is mixed, and nobody is named."""
+    study = builders.setting(PatientID="")(builders.study())
+    study = builders.with_series(study, "MPRAGE", builders.setting(**other))
+    assert len({d.StudyInstanceUID for d in study}) == 1
+    with pytest.raises(UnsuitableInput, match=words) as refusal:
+        decoded(study)
+    assert "Else" not in str(refusal.value) and "1901" not in str(refusal.value)
+
+
+def test_a_birth_date_that_a_host_drops_makes_no_second_patient() -> None:
+    study = builders.setting(PatientID="")(builders.study())
+    study = builders.with_series(study, "MPRAGE", builders.setting(PatientBirthDate=""))
+    assert decoded(study).acquisition.anatomy
+
+
 def test_a_constant_map_is_left_out_but_2hg_may_be_zero_everywhere() -> None:
     def zero(instances: list[FileDataset]) -> list[FileDataset]:
         for d in instances:

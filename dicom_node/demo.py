@@ -269,6 +269,10 @@ def _print(
         _out.print("Orthanc is not installed: nothing was sent to a PACS (apt-get install orthanc)")
     else:
         _out.print(f"Orthanc holds       {held} (its storage: {folder / 'orthanc'})")
+    toml = folder / "node.toml"
+    _out.print(
+        f"in a browser        .venv/bin/mrsi-node serve --config {toml}, then {config.load(toml).web.url}"
+    )
     _out.print(f"done in {seconds:.0f} s")
 
 

@@ -14,7 +14,7 @@ const shown = async (page, side) => Number(await page.locator(`#canvas-${side}`)
 const cell = (page, map, column) => page.locator('#readout tr', { has: page.getByRole('rowheader', { name: map, exact: true }) }).locator('td').nth(column).innerText();
 const choose = async (page, map) => {
   await page.locator('select[name=map]').selectOption(map);
-  await page.locator(`#cross:text-matches("^${map} ")`).waitFor();
+  await page.locator(`form[data-shown="${map}"]`).waitFor();
 };
 const drawn = (page, selector) => page.locator(selector).evaluate((canvas) => {
   canvas.side?.nv.drawScene(); // what WebGL drew is gone once it is shown

@@ -56,7 +56,12 @@ class Side {
   }
 
   // Planes are cut along the results' grid: that of the anatomy, or else of the super-resolved map, unseen.
+  // A side that has no such map is not shown.
   async show(name) {
+    this.map = this.mask = null;
+    const figure = this.canvas.closest("figure");
+    figure.hidden = !layers.has(`${this.side}-${name}`);
+    if (figure.hidden) return;
     const under = layers.has("anatomy") ? "anatomy" : `sr-${name}`;
     const key = `${this.side}-${name}`;
     await this.nv.loadVolumes([
@@ -66,13 +71,14 @@ class Side {
     const lesion = [...layers.values()].find((layer) => layer.kind === "segment" && layer.name === name);
     this.lesion = lesion ? await NVImage.loadFromUrl({ url: address(lesion.key), name: "lesion.nii.gz" }) : null;
     this.mask = this.lesion?.img2RAS();
-    this.map = this.nv.volumes[1];
     this.name = name;
-    await this.look();
+    await this.look(this.nv.volumes[1]);
+    this.map = this.nv.volumes[1];
+    this.outline();
   }
 
-  async look() {
-    const { nv, map } = this;
+  async look(map = this.map) {
+    const { nv } = this;
     if (!map) return;
     const top = Number(field("top").value) || layers.get(`sr-${this.name}`).window;
     map.colormap = await learn(nv, field("colours").value);
@@ -84,6 +90,7 @@ class Side {
   }
 
   go([left, posterior, head]) {
+    if (!this.map) return;
     this.nv.scene.crosshairPos = this.nv.mm2frac([-left, -posterior, head]); // NIfTI counts to right and front
     this.nv.drawScene();
   }
@@ -92,7 +99,7 @@ class Side {
   outline() {
     const { nv, paper, canvas, mask } = this;
     if (paper.width !== canvas.width || paper.height !== canvas.height) [paper.width, paper.height] = [canvas.width, canvas.height];
-    const pen = paper.getContext("2d");
+    const pen = paper.getContext("2d", { willReadFrequently: true }); // on the processor: a few lines, no texture
     pen.clearRect(0, 0, paper.width, paper.height);
     if (!mask || !this.map || !field("outline").checked) return;
     const size = this.lesion.dimsRAS.slice(1), at = nv.frac2vox(nv.scene.crosshairPos);
@@ -146,8 +153,10 @@ function moved(from, where) {
 
 // What the viewer itself shows at the point, at once; every map, from the node, a moment later.
 function say(point) {
-  const unit = layers.get(`sr-${sides[0].name}`).unit;
-  const shown = sides.map((side) => {
+  const there = sides.filter((side) => side.map), name = field("map").value;
+  if (there.some((side) => side.name !== name)) return; // another map is on its way
+  const unit = layers.get(`sr-${name}`).unit;
+  const shown = there.map((side) => {
     const mm = [-point[0], -point[1], point[2]], vox = side.map.mm2vox(mm);
     const value = side.map.getValue(...vox);
     const title = side.side === "sr" ? "super-resolved" : "as measured";
@@ -156,19 +165,19 @@ function say(point) {
   });
   const [left, posterior, head] = point;
   const letter = (value, plus, minus) => `${value >= 0 ? plus : minus} ${Math.abs(value).toFixed(1)}`;
-  cross.textContent = `${sides[0].name} ${shown.join(", ")} ${unit} at ${letter(left, "L", "R")}, ${letter(posterior, "P", "A")}, ${letter(head, "H", "F")} mm`;
+  cross.textContent = `${name} ${shown.join(", ")} ${unit} at ${letter(left, "L", "R")}, ${letter(posterior, "P", "A")}, ${letter(head, "H", "F")} mm`;
   clearTimeout(asking);
   asking = setTimeout(() => readout(point), 200);
 }
 
 async function readout([l, p, h]) {
-  const query = new URLSearchParams({ map: sides[0].name, l, p, h });
+  const name = field("map").value, query = new URLSearchParams({ map: name, l, p, h });
   const answer = await fetch(`/studies/${form.dataset.case}/values?${query}`);
   if (!answer.ok) return;
   const body = document.querySelector("#readout tbody");
   body.replaceChildren(...(await answer.json()).map((row) => {
     const line = document.createElement("tr");
-    line.className = row.name === sides[0].name ? "chosen" : "";
+    line.className = row.name === name ? "chosen" : "";
     for (const [key, tag] of [["name", "th"], ["lr", "td"], ["sr", "td"], ["unit", "td"]]) {
       const cell = document.createElement(tag);
       cell.textContent = row[key];
@@ -196,9 +205,10 @@ async function another() {
   scale();
   document.getElementById("unit").textContent = layer.unit;
   const here = point();
-  await Promise.all(sides.map((side) => (layers.has(`${side.side}-${name}`) ? side.show(name) : null)));
+  await Promise.all(sides.map((side) => side.show(name)));
   for (const side of sides) side.go(here);
   say(here);
+  form.dataset.shown = name;
 }
 
 function scale() {
@@ -241,7 +251,7 @@ async function begin() {
     const name = event.target.name;
     if (name === "map") another();
     else if (["l", "p", "h"].includes(name)) { sides.forEach((side) => side.go(point())); say(point()); }
-    else if (name === "outline") sides.forEach((side) => side.nv.drawScene());
+    else if (name === "outline") sides.forEach((side) => side.outline());
     else { scale(); sides.forEach((side) => side.look()); }
   });
   for (const side of sides) {

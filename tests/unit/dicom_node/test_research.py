@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
-from dicom_node import research
+from dicom_node import cli, research
 from dicom_node.errors import UnsuitableInput
 from dicom_node.simulate import write_dicom, write_nifti
 from tests import builders
@@ -48,3 +49,17 @@ def test_a_case_without_a_map_is_refused_naming_what_there_is(tmp_path):
     builders.write(builders.series(builders.usual(), "MPRAGE")[:3], tmp_path)
     with pytest.raises(UnsuitableInput, match="no metabolite map among 1 series"):
         research.super_resolve(tmp_path)
+
+
+def test_every_command_of_the_readme_is_one_that_there_is():
+    """Verbs and options as the command line knows them; what they do is tested where they are."""
+    verbs = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"mrsi-node +([a-z-]+)((?: +[^\s`|#)]+)*)", README.read_text())
+    named = {verb for verb, _ in lines}
+    assert {"process", "simulate", "cohort", "serve"} <= named
+    for verb, rest in lines:
+        if verb not in verbs:
+            continue
+        options = {o for p in verbs[verb].params for o in p.opts}
+        assert {w.split("=")[0] for w in rest.split() if w.startswith("--")} <= options | {"--help"}, verb
+    assert {v for v in named if v not in verbs} <= {"is"}

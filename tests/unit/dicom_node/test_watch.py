@@ -511,3 +511,24 @@ def test_a_running_watcher_is_woken_by_a_case_and_stops_when_told(
         stop.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "fit/concs/raw/NAA.nii.gz",
+        "sub-1_ses-1_space-orig_met-CrPCr_desc-signal_mrsi.nii.gz",
+        "lcm/csi_sl1_1-1.table",
+    ],
+)
+def test_a_case_in_any_research_layout_is_taken_as_one(
+    file: str, watcher: Watcher, inbox: Path, intake: Intake
+) -> None:
+    path = inbox / "S1" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"$$CONC 1 line")
+    (inbox / "S1" / "READY").touch()
+    watcher.scan()
+    assert intake.store.revision(revision(intake, State.QUEUED)).nifti_folder == str(
+        inbox / "processing" / "S1"
+    )

@@ -79,7 +79,7 @@ class _Destination(_Table):
     proving: ProvingRules = ProvingRules()
 
 
-Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO", "PR"]
 
 
 class DicomDestination(_Destination):

@@ -143,6 +143,7 @@ class OutputRules(Table):
     summary: bool = True
     uncertainty_maps: bool = False
     quality_maps: bool = False
+    presentation_states: bool = False
     key_objects: bool = False
     manufacturer: str = "mrsi-sr-node"
     model_name: str = "MRSI-SR"

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from pydicom.uid import (
     UID,
+    AdvancedBlendingPresentationStateStorage,
     BasicTextSRStorage,
     ComprehensiveSRStorage,
     EnhancedMRImageStorage,
@@ -18,6 +19,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     ParametricMapStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
     SpatialRegistrationStorage,
@@ -48,6 +50,7 @@ _CLASS_OF: Mapping[str, UID] = {
     "SR": ComprehensiveSRStorage,
     "REG": SpatialRegistrationStorage,
     "KO": KeyObjectSelectionDocumentStorage,
+    "PR": PseudoColorSoftcopyPresentationStateStorage,
 }
 
 
@@ -69,7 +72,7 @@ def made() -> Mapping[str, UID]:
 
 def sent() -> Sequence[UID]:
     """SOP classes that go to destinations: of results, of their lesser forms, and of notes about them."""
-    return (*made().values(), EnhancedSRStorage, BasicTextSRStorage, KeyObjectSelectionDocumentStorage)
+    return (*made().values(), AdvancedBlendingPresentationStateStorage, EnhancedSRStorage, BasicTextSRStorage)
 
 
 def proposals() -> Sequence[Proposal]:

@@ -16,6 +16,7 @@ from .fused import fused_series
 from .key_objects import key_objects
 from .parametric_map import parametric_map_of, uncertainty_maps
 from .planes import ParentSeries
+from .presentation import presentation_states
 from .production import MapToEncode, Production
 from .quality_maps import quality_maps
 from .registration import spatial_registration
@@ -33,7 +34,8 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
     + 0 anatomy, + 1… derived MR in the order of ``rules.mr_maps``, + 101… colour in the order of
     ``rules.fused_maps``, + 201… Parametric Maps in a fixed order of all maps, + 301 and + 302
     Segmentations, + 351 Spatial Registration, + 401 measurements, + 501 the summary, + 601… maps of
-    uncertainty, + 701… measured quality, + 801 key objects. UIDs follow from inputs, model and settings.
+    uncertainty, + 701… measured quality, + 751… presentation
+    states, + 801 key objects. UIDs follow from inputs, model and settings.
     Every map and segmentation lies on a parent series of ours: the anatomy; without it the map's own
     derived MR, or the first one made. Raises BadObject if a map has values that are not finite.
     """
@@ -71,6 +73,11 @@ def encode_study(result: SuperResolved, source: SourceStudy, rules: OutputRules)
         yield found
     if rules.measurements:
         yield measurement_report(production, default)
+    if rules.presentation_states:
+        for place, m in _named(production, rules.fused_maps):
+            if m.name in of_map:
+                under = None if anatomy is None or parent is None else (anatomy, parent)
+                yield from presentation_states(production, m, place, of_map[m.name], under)
     if rules.key_objects and (chosen := key_objects(production)):
         yield chosen
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.valuerep import format_number_as_ds
 
@@ -44,8 +45,7 @@ def anatomy_series(
 ) -> tuple[ParentSeries, Iterator[EncodedObject]]:
     """``image`` as a classic MR series, in arbitrary units."""
     headers = anatomy_sources(image.contrast, production.source)
-    highest = float(image.values.max())
-    scale = 1.0 if _ENOUGH_LEVELS <= highest <= HIGHEST else decimal_scale(highest)
+    stored = stored_anatomy(image)
 
     def complete(d: Dataset) -> None:
         for keyword in ("RepetitionTime", "EchoTime", "EchoTrainLength", "FlipAngle"):
@@ -61,12 +61,20 @@ def anatomy_series(
         role=f"MR anatomy {image.contrast}",
         number=production.series_number(ANATOMY_SERIES),
         tail=f"{image.contrast} on map grid",
-        stored=stored_values(image.values, scale),
+        stored=stored,
         sources=headers,
         reach_mm=_reach_mm(production, image.contrast),
         derivation=codes.SPATIAL_RESAMPLING,
         words=short_text(f"{words} {registered or ''}"),
         complete=complete,
+    )
+
+
+def stored_anatomy(image: AnatomicalImage) -> NDArray[np.uint16]:
+    """As it stands where it has levels enough, else times a power of ten."""
+    highest = float(image.values.max())
+    return stored_values(
+        image.values, 1.0 if _ENOUGH_LEVELS <= highest <= HIGHEST else decimal_scale(highest)
     )
 
 

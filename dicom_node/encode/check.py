@@ -14,7 +14,7 @@ from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
-from .check_documents import check_registration, check_report, check_selection
+from .check_documents import check_presentation, check_registration, check_report, check_selection
 from .check_modules import check_identity, check_modules, check_references, source_uids
 from .check_pictures import check_capture
 from .defect import Defect, demand
@@ -39,9 +39,8 @@ _MUST_HAVE_VALUE = (
     "ManufacturerModelName",
     "DeviceSerialNumber",
     "SoftwareVersions",
-    "ContentDate",
-    "ContentTime",
 )
+_CONTENT_MUST_HAVE_VALUE = ("ContentDate", "ContentTime")
 _IMAGES_MUST_HAVE_VALUE = (
     "ContentQualification",
     "BodyPartExamined",
@@ -55,7 +54,7 @@ _IMAGES_MUST_HAVE_VALUE = (
 _SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName")
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 # Kinds that are no images.
-_DOCUMENTS = ("SR", "REG", "KO")
+_DOCUMENTS = ("SR", "REG", "KO", "PR")
 
 
 @dataclass
@@ -142,6 +141,8 @@ class _Gate:
                 )
             elif obj.kind == "KO":
                 check_selection(d, self._seen)
+            elif obj.kind == "PR":
+                check_presentation(d, self._seen)
             else:
                 check_report(d, self._seen, self._values, self._masks())
             check_modules(obj)
@@ -156,7 +157,9 @@ class _Gate:
     def _check_header(self, obj: EncodedObject) -> None:
         d = obj.dataset
         wanted = _MUST_HAVE_VALUE if obj.kind in _DOCUMENTS else _MUST_HAVE_VALUE + _IMAGES_MUST_HAVE_VALUE
-        if obj.kind not in ("SR", "KO", "SC") or "ImagePositionPatient" in d:
+        if obj.kind != "PR":
+            wanted = (*wanted, *_CONTENT_MUST_HAVE_VALUE)
+        if obj.kind not in ("SR", "KO", "SC", "PR") or "ImagePositionPatient" in d:
             wanted = (*wanted, "FrameOfReferenceUID")
         for keyword in wanted:
             demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")

@@ -56,6 +56,18 @@ def check_selection(d: Dataset, sent: Collection[str]) -> None:
     _check_references(d, sent)
 
 
+def check_presentation(d: Dataset, sent: Collection[str]) -> None:
+    """Raises Defect unless ``d`` presents images ``sent`` before it, each named once, in colour."""
+    demand(d.Modality == "PR", f"Modality is {d.Modality}, not PR")
+    inputs = d.get("AdvancedBlendingSequence") or [d]
+    series = [x for item in inputs for x in item.get("ReferencedSeriesSequence", [item])]
+    named = [str(r.ReferencedSOPInstanceUID) for x in series for r in x.ReferencedImageSequence]
+    demand(bool(named) and len(set(named)) == len(named), "presents nothing, or something twice")
+    demand(set(named) <= set(sent), "refers to an instance that is not sent before it")
+    palettes = [item.get("PaletteColorLookupTableSequence", [item])[0] for item in inputs]
+    demand(all("RedPaletteColorLookupTableData" in p for p in palettes), "no colours")
+
+
 def _check_references(d: Dataset, sent: Collection[str]) -> None:
     evidence = {
         str(r.ReferencedSOPInstanceUID)

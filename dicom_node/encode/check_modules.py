@@ -43,6 +43,7 @@ _TYPE_1: Mapping[str, tuple[str, ...]] = {
         "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent", "ContentSequence",
         "CurrentRequestedProcedureEvidenceSequence",
     ),
+    "PR": ("ContentLabel", "PresentationCreationDate", "PresentationCreationTime"),
     "REG": ("RegistrationSequence", "ContentLabel", "ReferencedSeriesSequence"),
 }  # fmt: skip
 _TYPE_2: Mapping[str, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ _TYPE_2: Mapping[str, tuple[str, ...]] = {
     "SC": ("PatientOrientation",),
     "SR": ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"),
     "KO": ("ReferencedPerformedProcedureStepSequence",),
+    "PR": ("ContentDescription", "ContentCreatorName"),
     "REG": ("ContentDescription", "ContentCreatorName"),
 }  # fmt: skip
 # Functional groups that must be there, for all frames or for each (PS3.3 A.75.4, A.51.5).
@@ -174,7 +176,7 @@ def _derived_from(d: Dataset) -> Iterator[str]:
     for item in d.get("SourceImageSequence", ()):
         yield str(item.ReferencedSOPInstanceUID)
     for series in d.get("ReferencedSeriesSequence", ()):
-        for item in series.ReferencedInstanceSequence:
+        for item in series.get("ReferencedInstanceSequence") or series.ReferencedImageSequence:
             yield str(item.ReferencedSOPInstanceUID)
     for frame in d.get("PerFrameFunctionalGroupsSequence", ()):
         for derivation in frame.get("DerivationImageSequence", ()):

@@ -41,6 +41,12 @@ def ratio_scale(highest: float) -> float:
     return _USUAL_SCALE if highest * _USUAL_SCALE <= HIGHEST else decimal_scale(highest)
 
 
+def scale_of(m: MapToEncode) -> float:
+    """The factor between values of ``m`` and what is stored."""
+    highest = float(m.values.max())
+    return ratio_scale(highest) if m.unit == Unit.RATIO else decimal_scale(highest)
+
+
 def stored_values(values: Volume, scale: float) -> NDArray[np.uint16]:
     """round(value × scale) as uint16; negative values are stored as 0."""
     stored = np.rint(np.clip(values, 0, None).astype(np.float64) * scale)
@@ -56,8 +62,7 @@ def derived_mr_series(
     production: Production, m: MapToEncode, number_in_block: int
 ) -> tuple[ParentSeries, Iterator[EncodedObject]]:
     """The derived MR series of ``m``, slices ascending, and what later objects need to lie on it."""
-    highest = float(m.values.max())
-    scale = ratio_scale(highest) if m.unit == Unit.RATIO else decimal_scale(highest)
+    scale = scale_of(m)
     remarks = [f"Stored value = {m.label} x {scale:g}."]
     if float(m.values.min()) < 0:
         remarks.append("Negative values are stored as 0.")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydicom import Dataset
 
-Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO"]
+Kind = Literal["MR", "SC", "PM", "REG", "SEG", "SR", "KO", "PR"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,12 @@ from datetime import datetime
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import (
+    AdvancedBlendingPresentationStateStorage,
     BasicTextSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
     KeyObjectSelectionDocumentStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
     SpatialRegistrationStorage,
 )
 
@@ -50,6 +52,8 @@ _NO_IMAGE = {
     BasicTextSRStorage,
     KeyObjectSelectionDocumentStorage,
     SpatialRegistrationStorage,
+    PseudoColorSoftcopyPresentationStateStorage,
+    AdvancedBlendingPresentationStateStorage,
 }
 
 # General Study (PS3.3 C.7.2.1), beside everything of the patient's own group.

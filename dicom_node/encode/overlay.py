@@ -65,7 +65,7 @@ class Overlay:
         self._rows, self._columns = rows, columns
         self._canvas = np.zeros((max(rows, _LEAST_HEIGHT), columns + _STRIP, 3), dtype=np.uint8)
         self._canvas[:, columns:] = _strip(legend, self._canvas.shape[0])
-        self._lookup = _lookup()
+        self._lookup = lookup()
         self._letters = _edge_letters(rows, columns, row, column)
 
     def plane(self, values: Plane, shown: Mask, anatomy: Plane | None, hatched: Mask, outline: Mask) -> Rgb:
@@ -108,7 +108,7 @@ def border(mask: NDArray[np.generic]) -> Mask:
     return np.asarray(inside[1:-1, 1:-1] & ~deep)
 
 
-def _lookup() -> NDArray[np.float32]:
+def lookup() -> NDArray[np.float32]:
     from matplotlib import colormaps  # loaded where something is drawn: the rest of the node needs none
 
     return np.asarray(colormaps[COLOUR_MAP](np.linspace(0, 1, 256))[:, :3] * 255, dtype=np.float32)

@@ -183,7 +183,8 @@ def test_cases_are_found_where_each_layout_keeps_them(tmp_path):
         ("S01", "V2", "ses-V2"),
     ]
     assert [c.path.name for c in find(tmp_path / "many", tmp_path / "many" / "p2")] == ["p1"]
-    assert [c.subject for c in find(tmp_path / "many", tmp_path / "out")] == ["p1", "p2"]
+    shutil.make_archive(str(tmp_path / "many" / "p3" / "export"), "zip", tmp_path / "many" / "p2")
+    assert [c.subject for c in find(tmp_path / "many", tmp_path / "out")] == ["p1", "p2", "p3"]
 
 
 @pytest.mark.parametrize(

@@ -56,5 +56,7 @@ def test_an_instance_gone_from_disk_is_named_and_explained(case):
 
 
 def test_an_empty_folder_is_refused_in_words(tmp_path):
-    with pytest.raises(UnsuitableInput, match="neither DICOM files nor a case in a known layout: a NIfTI case"):
+    with pytest.raises(
+        UnsuitableInput, match="neither DICOM files nor a case in a known layout: a NIfTI case"
+    ):
         open_folder(tmp_path)

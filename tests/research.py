@@ -42,7 +42,7 @@ def _put(path: Path, values: np.ndarray, grid) -> Path:
 
 
 def anatomy(of: Acquisition, folder: Path, names=("T1.nii.gz", "FLAIR.nii.gz")) -> None:
-    for image, name in zip(of.anatomy, names, strict=True):
+    for image, name in zip(of.anatomy, names, strict=False):
         _put(folder / name, image.values, image.grid)
 
 

@@ -11,10 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import nibabel
-import numpy as np
-import pydicom
-
 BANDS_HZ = {"tNAA": (180.0, 220.0), "tCho": (80.0, 120.0)}
 
 
@@ -30,6 +26,10 @@ def main(source: Path, out: Path, mode: str) -> int:
         (out / "notes.txt").write_text("no map")
     if mode in ("nothing", "rubbish"):
         return 0
+    import nibabel
+    import numpy as np
+    import pydicom
+
     (path,) = (source / "spectra").iterdir()
     d = pydicom.dcmread(path)
     points = d.DataPointColumns

@@ -99,19 +99,22 @@ def _said(task: Task) -> dict[str, Any] | None:
 
 
 def _each(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, str]]:
-    """Each task with the reason if it failed, as they end; those that were beside one that killed its
-    process are tried again alone."""
-    suspects: list[Task] = []
-    waiting = list(tasks)
-    while waiting:
-        for task, why in _side_by_side(waiting, jobs):
-            waiting.remove(task)
-            if why is None:
-                suspects.append(task)
-            else:
-                yield task, why
-    for task in suspects:
-        for _, why in _side_by_side([task], 1):
+    """Each task with the reason if it failed, as they end.
+
+    Those under way when a process died are tried once more, at the end and alone.
+    """
+    waiting = {t.case.key: t for t in tasks}
+    suspects: dict[str, Task] = {}
+    while waiting or suspects:
+        alone = jobs == 1 or not waiting
+        batch = [*waiting.values(), *(suspects.values() if alone else ())]
+        for task, why in _side_by_side(batch, 1 if alone else jobs):
+            key = task.case.key
+            if why is None and key in waiting:
+                suspects[key] = waiting.pop(key)
+                continue
+            waiting.pop(key, None)
+            suspects.pop(key, None)
             yield task, _DIED if why is None else why
 
 

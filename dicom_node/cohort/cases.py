@@ -59,10 +59,12 @@ def _paths(root: Path, but: Path) -> list[Path]:
         if child.name.startswith(".") or child.resolve() == but:
             continue
         if child.is_file():
-            found += [child] if child.suffix.lower() == ".zip" else []
+            found += [child] if _is_zip(child) else []
         elif inner := list(_laid_out(child, but, _DEEP)):
             found += inner
-        elif any(_is_dicom(p) for p in islice(_below(child), _LOOK_AT)):
+        elif any(_is_zip(p) for p in _files(child)) or any(
+            _is_dicom(p) for p in islice(_below(child), _LOOK_AT)
+        ):
             found.append(child)
     return found
 
@@ -97,6 +99,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     return (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
 
 
 def _is_dicom(path: Path) -> bool:

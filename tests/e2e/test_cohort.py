@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pyarrow.parquet
 import pytest
 
-from dicom_node import config
+from dicom_node import cohort, config
 from dicom_node.cohort import find, solve
 from dicom_node.cohort.cases import fingerprint
 from dicom_node.simulate import write_dicom, write_nifti
 from sr_core import Metabolite
-from tests import builders, research
+from tests import builders, dying, research
 
 MAPS = (Metabolite.TNAA, Metabolite.TCHO)
 NAME = "Simulated^Glioma"  # in every DICOM header, and nowhere in what a cohort writes about them
@@ -48,8 +46,23 @@ def study(tmp_path_factory) -> Path:
     return root
 
 
+# Of each case only what a cohort needs: objects for viewers are tested elsewhere.
+LEAN = """
+[output]
+mr_maps = []
+fused_maps = []
+summary = false
+measurements = false
+segmentation = false
+[gate]
+dciodvfy = "off"
+"""
+
+
 def command(study: Path, out: Path, *more: str) -> list[str]:
+    (out.parent / "node.toml").write_text(LEAN)
     verb = ["cohort", str(study), "--out", str(out), "--method", "bicubic"]
+    verb += ["--config", str(out.parent / "node.toml")]
     return [sys.executable, "-m", "dicom_node.cli", *verb, *more]
 
 
@@ -57,9 +70,7 @@ def command(study: Path, out: Path, *more: str) -> list[str]:
 def killed(study, tmp_path_factory) -> tuple[Path, dict[str, int]]:
     """A cohort killed with -9 once a case was done: when each that was done was written."""
     out = tmp_path_factory.mktemp("out") / "results"
-    running = subprocess.Popen(
-        command(study, out, "--jobs", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    running = subprocess.Popen(command(study, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not list(out.glob("cases/*/case.json")) and time.monotonic() < until:
         time.sleep(0.02)
@@ -73,28 +84,15 @@ def killed(study, tmp_path_factory) -> tuple[Path, dict[str, int]]:
 
 @pytest.fixture(scope="module")
 def done(study, killed) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The same command again, beside which a worker is killed (with -9) in the middle of a case."""
+    """The same command again."""
     out, _ = killed
-    stop = threading.Event()
-
-    def kill_one() -> None:
-        while not stop.wait(0.01):
-            for path in out.glob("work/*-*"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(path.name.rsplit("-", 1)[1]), signal.SIGKILL)
-                    return
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
     ended = subprocess.run(
         command(study, out, "--json"), capture_output=True, text=True, timeout=300, check=False
     )
-    stop.set()
-    killer.join()
     return out, ended
 
 
-def test_it_goes_on_after_kill_9_past_a_dead_worker_and_past_a_failing_case(killed, done):
+def test_it_goes_on_after_kill_9_and_past_a_failing_case(killed, done):
     out, before = killed
     _, ended = done
     assert before and ended.returncode == 2, ended.stderr
@@ -185,4 +183,18 @@ def test_cases_are_found_where_each_layout_keeps_them(tmp_path):
         ("S01", "V2", "ses-V2"),
     ]
     assert [c.path.name for c in find(tmp_path / "many", tmp_path / "many" / "p2")] == ["p1"]
-    assert [c.subject for c in find(tmp_path / "many", tmp_path / "out")] == ["p1", "p2"]
+    shutil.make_archive(str(tmp_path / "many" / "p3" / "export"), "zip", tmp_path / "many" / "p2")
+    assert [c.subject for c in find(tmp_path / "many", tmp_path / "out")] == ["p1", "p2", "p3"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "keys"),
+    [(1, ("fine-1", "always", "once", "fails", "fine-2")), (2, ("fine-1", "always", "fails", "fine-2"))],
+)
+def test_a_case_that_kills_its_process_costs_the_others_nothing(jobs, keys, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "run", dying.run)
+    monkeypatch.setattr(cohort, "begin", dying.begin)
+    tasks = [SimpleNamespace(out=tmp_path, case=SimpleNamespace(key=key)) for key in keys]
+    ended = {t.case.key: why.partition(":")[0] for t, why in cohort._each(tasks, jobs)}
+    expected = {"fails": "in words", "always": "its process died"}
+    assert ended == {key: expected.get(key, "") for key in keys}

@@ -17,6 +17,7 @@ lint-imports
 if [ $# -gt 0 ]; then
     exec pytest "$@"
 fi
+bash deploy/audit.sh
 # Files side by side, those first that wait longest, for their peers; what is timed runs by itself.
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/benchmarks --durations 25
 exec pytest tests/benchmarks

@@ -35,8 +35,7 @@ def server_context(rules: TlsRules) -> ssl.SSLContext:
         context.load_cert_chain(rules.certificate, rules.key, password=lambda: "")
     except OSError as e:
         raise BadConfiguration(
-            f"certificate {rules.certificate} and key {rules.key} cannot be used together: "
-            f"{e.strerror or e}"
+            f"certificate {rules.certificate} and key {rules.key} cannot be used together: {e.strerror or e}"
         ) from e
     context.verify_mode = ssl.CERT_REQUIRED if rules.client == "required" else ssl.CERT_OPTIONAL
     if rules.trusted is not None:

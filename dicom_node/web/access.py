@@ -27,7 +27,9 @@ from .desk import Desk
 PUBLIC = frozenset({"/login", "/livez", "/readyz"})
 STATIC = "/static/"
 
-# Requests that no person makes: they keep no session alive.
+# Requests that no person makes keep no session alive: the stream of changes, and a page that asks for its
+# live block alone after one.
+LIVE = "x-live"
 _BY_ITSELF = frozenset({"/live"})
 _LONGEST_NAME = 64
 _LONGEST_REASON = 500
@@ -112,7 +114,7 @@ class Gate:
                 visits.digest("session", visit),
                 longest_s=rules.session_hours * 3600,
                 idle_s=rules.idle_minutes * 60,
-                looks=scope["path"] not in _BY_ITSELF,
+                looks=scope["path"] not in _BY_ITSELF and LIVE not in headers,
             )
         return None if found is None else Person(found.name, Role.of(found.role))
 

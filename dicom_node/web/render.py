@@ -14,14 +14,11 @@ from starlette.responses import HTMLResponse
 from dicom_node.study import AWAITS_RELEASE
 
 from . import visits, words
-from .access import Role
+from .access import LIVE, Role
 from .desk import Desk
 
 _HERE = Path(__file__).parent
 _VERSION = importlib.metadata.version("mrsi-sr-node")
-
-# A page asks for its live block alone after something has changed.
-_LIVE = "x-live"
 
 
 def clock(at: float | None) -> str:
@@ -75,10 +72,10 @@ def render(
         **context,
     }
     template = _TEMPLATES.get_template(name)
-    headers = {"vary": _LIVE}
+    headers = {"vary": LIVE}
     if policy is not None:
         headers["content-security-policy"] = policy
-    if request.headers.get(_LIVE) and "live" in template.blocks:
+    if request.headers.get(LIVE) and "live" in template.blocks:
         page = "".join(template.blocks["live"](template.new_context(values)))
     else:
         page = template.render(values)

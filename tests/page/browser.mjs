@@ -11,8 +11,8 @@ const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe
 export const browser = await chromium.launch({
   executablePath: site.chromium,
   args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-sync',
-    '--disable-component-update', '--disable-dev-shm-usage', '--use-angle=swiftshader',
-    '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'],
+    '--disable-component-update', '--disable-dev-shm-usage',
+    ...(site.webgl ? ['--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'] : ['--disable-gpu'])],
 });
 
 /** A page of its own, signed in as `role`, or on the page without login if there is none. `problems` fills up. */

@@ -53,6 +53,20 @@ test('a header\'s markup is text, wherever it is shown', async () => {
   well(page, 'markup');
 });
 
+test('a study shows why each series was taken for what it is, how good the maps are, and what happened', async () => {
+  const page = await as('viewer');
+  await page.goto(`/studies/${site.cases.real}`);
+  const region = (name) => page.getByRole('region', { name, exact: true });
+  const row = (name, text) => region(name).getByRole('row', { name: text });
+  await row('Series', /^LCM tNAA conc metabolite map tNAA map, named by its series description 6 2\.25\./).waitFor();
+  await row('Series', /^T2 FLAIR SPACE dark-fluid flair FLAIR by its name 22 /).waitFor();
+  await row('Quality by map', /^tNAA 0\.0 % \d\.\d+ ± \d/).waitFor();
+  await page.getByText('T1 lies where its header says.').waitFor();
+  await row('Deliveries', /^research results Delivered 49 /).waitFor();
+  await row('History', /encoded Resolving Delivering/).waitFor();
+  well(page, 'study');
+});
+
 test('by keyboard alone: skip to the content, find a study, open it', async () => {
   const page = await as('viewer');
   await page.keyboard.press('Tab');

@@ -1,6 +1,7 @@
 """The page in a real browser: every page, every act, as each role; nothing inaccessible, nothing that runs.
 
-Each *.test.mjs beside this file is a test; PAGE_PICTURES names a folder for pictures of every page.
+Each *.test.mjs beside this file is a test, those named viewer* with WebGL, which takes a processor's time;
+PAGE_PICTURES names a folder for pictures of every page.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("script", sorted(p.name for p in _HERE.glob("*.test.mjs")))
 def test_in_the_browser(site: Site, script: str) -> None:
-    told = site.as_json(chromium=_CHROMIUM, pictures=os.environ.get("PAGE_PICTURES", ""))
+    pictures = os.environ.get("PAGE_PICTURES", "")
+    told = site.as_json(chromium=_CHROMIUM, pictures=pictures, webgl=script.startswith("viewer"))
     done = subprocess.run(
         ["node", "--test", "--test-reporter=spec", script],
         cwd=_HERE,

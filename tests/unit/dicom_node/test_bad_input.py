@@ -88,8 +88,12 @@ def test_class_4_a_site_s_rules_match_patterns_and_know_no_templates() -> None:
 
 
 def test_class_14_nothing_is_unpacked_that_could_bring_a_program_along() -> None:
-    """No pickle in any form: weights are safetensors, a training's checkpoint is read as numbers only."""
+    """No pickle in any form: weights are safetensors, a training's checkpoint is read as numbers only.
+
+    Templates are the page's own files, read by one module and never made of a text.
+    """
     for path, tree in sources():
+        known = {"jinja2"} if path.match("dicom_node/web/render.py") else set()
         for node in ast.walk(tree):
             names = (
                 [a.name for a in node.names]
@@ -98,8 +102,9 @@ def test_class_14_nothing_is_unpacked_that_could_bring_a_program_along() -> None
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            assert not {n.split(".")[0] for n in names} & _UNSAFE, (path, names)
+            assert not {n.split(".")[0] for n in names} & _UNSAFE - known, (path, names)
     for path, call in calls():
+        assert not ast.unparse(call.func).endswith(".from_string"), path
         if ast.unparse(call.func) == "torch.load":
             assert "weights_only=True" in ast.unparse(call), path
         assert not any(

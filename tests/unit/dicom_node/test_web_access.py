@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from dicom_node import web
 from dicom_node.store import Store
+from dicom_node.store import tables as t
 from dicom_node.web import access, passwords, people, protect, visits
 from dicom_node.web_rules import WebRules
 from tests.authority import Authority
@@ -238,6 +241,37 @@ def test_signing_in_begins_a_new_visit_and_signing_out_ends_it(local: Page) -> N
     assert browser.post("/logout", data={"csrf": token}).status_code == 303
     assert browser.get("/").status_code == 303
     assert stolen.get("/").status_code == 303, "the session ended in the store, not in one browser"
+
+
+def test_what_a_page_asks_by_itself_keeps_no_session_alive(local: Page) -> None:
+    browser = signed_in(local, "viewer")
+    (cookie,) = browser.cookies.values()
+    mine = (t.sessions.c.sha256 == visits.digest("session", cookie),)
+    with local.store._write() as tx:
+        tx.execute(t.sessions.update().where(*mine).values(seen_at=t.sessions.c.seen_at - 1000))
+
+    def seen_ago() -> float:
+        with local.store._read() as tx:
+            return time.time() - float(tx.execute(select(t.sessions.c.seen_at).where(*mine)).scalar_one())
+
+    assert browser.get("/", headers={"x-live": "1"}).status_code == 200
+    with browser.stream("GET", "/live") as stream:
+        assert next(stream.iter_lines()) == "event: hello"
+    assert seen_ago() > 900
+    browser.get("/")
+    assert seen_ago() < 900
+
+
+def test_somebody_unknown_takes_as_long_as_a_wrong_password() -> None:
+    kept = passwords.hashed(PASSWORD)
+
+    def took(against: str | None) -> float:
+        began = time.perf_counter()
+        assert not passwords.is_right("a wrong password", against)
+        return time.perf_counter() - began
+
+    known, unknown = (min(took(against) for _ in range(3)) for against in (kept, None))
+    assert unknown > known / 3
 
 
 def test_neither_password_nor_cookie_is_kept_or_logged(local: Page) -> None:

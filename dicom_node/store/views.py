@@ -12,7 +12,7 @@ from dicom_node.study import CaseKey
 
 from . import tables as t
 from .ledger import LedgerStore
-from .revisions import Made
+from .revisions import Made, Member
 
 # How the reasons of a person's acts begin, as the command line and the page write them.
 _BY_PERSONS = ("held by", "forced by", "released by", "ignored by", "retried by", "withdrawn by")
@@ -58,6 +58,19 @@ class Views(LedgerStore):
             )
             made = [Made(x.path, x.kind, x.name, x.sop_uid, x.sop_class_uid, x.sha256) for x in rows]
         return ResultSet(CaseKey(case, int(newest.revision)), int(newest.attempt), made)
+
+    def members_taken_for(self, key: CaseKey, role: str) -> list[Member]:
+        """The instances of a revision whose series was taken for ``role``, as far as they are kept."""
+        m, i, s = t.members.c, t.instances.c, t.series.c
+        query = (
+            select(m.sop_uid, m.path, m.sha256)
+            .join(t.instances, i.sop_uid == m.sop_uid)
+            .join(t.series, s.series_uid == i.series_uid)
+            .where(m.case_id == key.case, m.revision == key.revision)
+            .where(s.case_id == key.case, s.revision == key.revision, s.role == role)
+        )
+        with self._read() as tx:
+            return [Member(r.sop_uid, r.path, r.sha256) for r in tx.execute(query)]
 
     def received_since(self, at: float, most: int) -> list[ReceivedHeader]:
         """Headers received since ``at``, of the ``most`` newest instances, oldest first."""

@@ -249,7 +249,7 @@ def _asked(query: QueryParams, volumes: StudyVolumes, base: Grid) -> Asked:
         opacity=min(max(_number(query.get("opacity"), 70.0), 0.0), 100.0),
         threshold=max(_number(query.get("threshold"), 0.0), 0.0) if same_map else 0.0,
         top=top,
-        outline=query.get("outline", "1" if "map" not in query else "0") == "1",
+        outline=query.get("outline", "0" if "was" in query else "1") == "1",
         point=(
             _number(query.get("l"), start[0]),
             _number(query.get("p"), start[1]),

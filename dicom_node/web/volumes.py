@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -117,23 +117,25 @@ class StudyVolumes:
         if layer.kind == "measured":
             return self._source.measured(self._shelf)[layer.key]
         if layer.kind == "segment":
-            return self._on_the_maps_grid(_segment(layer, self._path(_SEGMENTATION)))
+            path = self._path(_SEGMENTATION)
+            masks = self._shelf.together(self._by_name[_SEGMENTATION].sha256, lambda: _segments(path))
+            return self._on_the_maps_grid(layer, masks[layer.key])
         names = self._planes() if layer.kind == "anatomy" else [f"PM_{layer.name}"]
         return _stacked(layer, [self._path(name) for name in names])
 
-    def _on_the_maps_grid(self, part: Shown) -> Shown:
+    def _on_the_maps_grid(self, layer: Layer, part: Shown) -> Shown:
         """A segmentation leaves out planes without any segment: put them back."""
         key = next((x.key for x in self.layers.values() if x.kind == "map"), None)
         if key is None:
-            return part
+            return replace(part, layer=layer)
         whole = self.load(key).grid
         first = np.rint(whole.to_index(part.grid.to_patient((0, 0, 0)))).astype(int)
         last = first + part.grid.shape
         if (first < 0).any() or (last > whole.shape).any():
-            return part
+            return replace(part, layer=layer)
         mask = np.zeros(whole.shape, dtype=bool)
         mask[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = part.values
-        return Shown(part.layer, mask, whole)
+        return Shown(layer, mask, whole)
 
     def _path(self, name: str) -> Path:
         return self._spool.path(self._by_name[name].path)
@@ -198,7 +200,7 @@ class Shelf:
         self._most = most_bytes
         self._held: OrderedDict[str, Shown] = OrderedDict()
         self._headers: OrderedDict[str, Layer] = OrderedDict()
-        self._measured: OrderedDict[str, Mapping[str, Shown]] = OrderedDict()
+        self._together: OrderedDict[str, Mapping[str, Shown]] = OrderedDict()
         self._lock = threading.Lock()
         self._reading = threading.RLock()  # one reads at a time: two would read the same twice
 
@@ -223,9 +225,9 @@ class Shelf:
         """What a file's header says of its layer."""
         return _remembered(self._headers, sha256, read, 512, self._lock)
 
-    def measured(self, tag: str, read: Callable[[], Mapping[str, Shown]]) -> Mapping[str, Shown]:
-        """A study's maps as measured: small, so that all of them are kept together."""
-        return _remembered(self._measured, tag, read, 16, self._lock)
+    def together(self, tag: str, read: Callable[[], Mapping[str, Shown]]) -> Mapping[str, Shown]:
+        """Small volumes that are read in one go: a study's maps as measured, its segments."""
+        return _remembered(self._together, tag, read, 16, self._lock)
 
 
 def _remembered(
@@ -253,7 +255,7 @@ class _Source:
 
     def measured(self, shelf: Shelf) -> Mapping[str, Shown]:
         """Maps as measured, and the ratios of them, by layer. Raises UnsuitableInput, NotDicom."""
-        return shelf.measured(self.tag, self._decode)
+        return shelf.together(self.tag, self._decode)
 
     def _decode(self) -> Mapping[str, Shown]:
         if self.case.nifti_folder is not None:
@@ -290,7 +292,10 @@ def _source(store: Store, spool: Spool, rules: IdentifyRules, key: CaseKey) -> _
     folder = store.revision(key).nifti_folder
     if folder is not None:
         return _Source(_tag(folder, str(key)), Case({}, Path(folder)), rules)
-    members = sorted(store.members(key), key=lambda m: m.sop_uid)
+    # The headers of the maps alone, where the store knows which they are: the rest are many more.
+    members = sorted(
+        store.members_taken_for(key, Role.METABOLITE_MAP) or store.members(key), key=lambda m: m.sop_uid
+    )
     paths = {m.sop_uid: spool.path(m.path) for m in members}
     tag = _tag(rules.model_dump_json(), *(m.sha256 for m in members))
     return _Source(tag, Case(paths), rules)
@@ -325,18 +330,23 @@ def _stacked(layer: Layer, paths: Sequence[Path]) -> Shown:
     return Shown(layer, stack.values, Grid(stack.shape, stack.affine, frame))
 
 
-def _segment(layer: Layer, path: Path) -> Shown:
-    """One segment as a mask, on the planes that any segment is on."""
-    number = int(layer.key.removeprefix("segment-"))
+def _segments(path: Path) -> Mapping[str, Shown]:
+    """Every segment as a mask, by layer, on the planes that any segment is on."""
     segmentation = hd.seg.Segmentation.from_dataset(_dataset(path), copy=False)
-    volume = segmentation.get_volume(segment_numbers=[number], combine_segments=False)
-    mask, affine = volume.array[..., 0] > 0, np.array(volume.affine)
+    volume = segmentation.get_volume(combine_segments=False)
+    masks, affine = volume.array > 0, np.array(volume.affine)
     if np.cross(affine[:3, 2], affine[:3, 1]) @ affine[:3, 0] < 0:  # highdicom may stack planes descending
-        affine[:3, 3] += affine[:3, 0] * (mask.shape[0] - 1)
+        affine[:3, 3] += affine[:3, 0] * (masks.shape[0] - 1)
         affine[:3, 0] *= -1
-        mask = mask[::-1]
-    grid = Grid((mask.shape[0], mask.shape[1], mask.shape[2]), affine, str(segmentation.FrameOfReferenceUID))
-    return Shown(layer, np.ascontiguousarray(mask), grid)
+        masks = masks[::-1]
+    shape = (masks.shape[0], masks.shape[1], masks.shape[2])
+    grid = Grid(shape, affine, str(segmentation.FrameOfReferenceUID))
+    found = {}
+    for place, number in enumerate(segmentation.segment_numbers):
+        key = f"segment-{number}"
+        mask = np.ascontiguousarray(masks[..., place])
+        found[key] = Shown(Layer(key, "", "segment", "", "", 1.0), mask, grid)
+    return found
 
 
 def _top(values: Volume) -> float:

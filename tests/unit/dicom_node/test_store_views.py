@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_node.store import Made, Received, Store
+from dicom_node.store import Finding, Made, Received, Store
 from dicom_node.study import CaseKey, State
 from tests.doors import Clock
 
@@ -46,6 +46,14 @@ def test_the_newest_results_are_those_of_the_last_attempt_that_made_volumes(stor
     assert found is not None and (found.key, found.attempt) == (key, 2)
     assert [m.path for m in found.made] == [f"out/{key.case}/2.dcm"]
     assert store.newest_results(key.case, revision=7) is None
+
+
+def test_members_are_found_by_what_their_series_was_taken_for(store: Store) -> None:
+    key = received(store, 1)
+    store.complete(key, "test")
+    store.identified(key, [Finding("1.2.1.2", "tNAA", "metabolite_map", "by its name")])
+    assert [m.path for m in store.members_taken_for(key, "metabolite_map")] == ["in/1"]
+    assert store.members_taken_for(key, "t1") == []
 
 
 def test_headers_come_back_oldest_first_as_far_as_asked(store: Store) -> None:

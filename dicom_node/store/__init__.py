@@ -3,7 +3,7 @@
 from .base import Clock, Database
 from .clocks import ClockStore
 from .commitments import ASK_AGAIN_S, LONGEST_PUT_OFF_S, CommitmentStore, Item, Request, Transaction
-from .deliveries import Delivery, DeliveryStore, Sendable, Taken
+from .deliveries import Delivery, DeliveryStore, Sendable
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
 from .folders import FolderStore
@@ -12,6 +12,7 @@ from .ledger import GENESIS, Entry, Kind
 from .migrate import is_current, migrate
 from .overview import Overview
 from .persons import PersonStore
+from .proofs import Taken
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision
 from .workers import Beat, WorkerStore

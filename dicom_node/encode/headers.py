@@ -161,6 +161,20 @@ def identify(
     d.SeriesDescription = production.description(tail)
 
 
+def identify_single(d: Dataset, production: Production, role: str, number: int, tail: str) -> None:
+    """``identify`` for the one instance of its series, with File Meta Information."""
+    identify(
+        d,
+        production,
+        role,
+        series_uid=series_uid(production, role),
+        instance=1,
+        number=production.series_number(number),
+        tail=tail,
+    )
+    d.file_meta = file_meta(d)
+
+
 def series_uid(production: Production, role: str) -> str:
     """The Series Instance UID of ``role``."""
     return production.uid(f"series {role}")

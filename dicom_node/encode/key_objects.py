@@ -10,7 +10,7 @@ from dicom_node import codes
 
 from .encoded import EncodedObject
 from .fused import picture_of
-from .headers import document_header, file_meta, identify, reference_of, series_uid
+from .headers import document_header, identify_single, reference_of
 from .planes import Reference
 from .production import KEY_OBJECT_SERIES, Production
 from .report import device_observer, evidence
@@ -42,10 +42,7 @@ def key_objects(production: Production) -> EncodedObject | None:
     d = Dataset()
     d.update(built)
     d.update(document_header(production))
-    uid = series_uid(production, _ROLE)
-    number = production.series_number(KEY_OBJECT_SERIES)
-    identify(d, production, _ROLE, series_uid=uid, instance=1, number=number, tail="key objects")
-    d.file_meta = file_meta(d)
+    identify_single(d, production, _ROLE, KEY_OBJECT_SERIES, "key objects")
     return EncodedObject(d, "KO", "KO_results")
 
 

@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 
 from dicom_node import codes
 
-from .headers import common_header, file_meta, identify, series_uid
+from .headers import common_header, identify_single
 from .planes import ParentSeries, Reference, reference_to, strings
 from .production import Production
 from .references import add_common_references, source_item, unique
@@ -54,8 +54,7 @@ def finished(
     d.update(built)
     d.update(common_header(production))
     d.FrameOfReferenceUID = parent.planes.frame_of_reference or d.FrameOfReferenceUID
-    uid = series_uid(production, role)
-    identify(d, production, role, series_uid=uid, instance=1, number=number, tail=tail)
+    identify_single(d, production, role, number, tail)
 
     shared = d.SharedFunctionalGroupsSequence[0]
     shared.PlaneOrientationSequence[0].ImageOrientationPatient = list(parent.planes.orientation)
@@ -76,7 +75,6 @@ def finished(
     d.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in d.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    d.file_meta = file_meta(d)
     return d
 
 

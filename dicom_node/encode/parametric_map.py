@@ -154,7 +154,7 @@ def as_parametric_map(
         production,
         parent,
         role=what.role,
-        number=production.series_number(what.series),
+        number=what.series,
         tail=f"{what.title} PM",
         derivation=codes.METABOLITE_MAPS_FROM_SPECTROSCOPY,
         purpose=codes.SOURCE_IMAGE,

@@ -15,7 +15,7 @@ from sr_core import AnatomicalImage
 from .anatomy import stored_anatomy
 from .derived_mr import scale_of, stored_values
 from .encoded import EncodedObject
-from .headers import document_header, file_meta, identify, series_uid
+from .headers import document_header, identify_single
 from .overlay import lookup
 from .planes import ParentSeries, Reference
 from .production import PRESENTATION_SERIES, MapToEncode, Production, display_window
@@ -139,9 +139,5 @@ def _finished(production: Production, built: Dataset, role: str, number: int, ta
     d.update(document_header(production))
     d.BodyPartExamined = "BRAIN"
     del d.ContentDate, d.ContentTime  # a presentation has times of its own
-    uid = series_uid(production, role)
-    identify(
-        d, production, role, series_uid=uid, instance=1, number=production.series_number(number), tail=tail
-    )
-    d.file_meta = file_meta(d)
+    identify_single(d, production, role, number, tail)
     return EncodedObject(d, "PR", role.replace(" ", "_"))

@@ -13,7 +13,7 @@ from dicom_node import codes
 from sr_core import Affine
 
 from .encoded import EncodedObject
-from .headers import document_header, file_meta, identify, series_uid
+from .headers import document_header, identify_single
 from .planes import reference_to
 from .production import REGISTRATION_SERIES, Production, long_string
 from .references import add_common_references, all_map_sources, anatomy_sources, instance_item, unique
@@ -61,16 +61,7 @@ def spatial_registration(production: Production) -> EncodedObject | None:
     d.RegistrationSequence = items
     references = [reference_to(h) for h in unique(h for hs in (maps, *(m[2] for m in moved)) for h in hs)]
     add_common_references(d, references, production.study_uid)
-    identify(
-        d,
-        production,
-        _ROLE,
-        series_uid=series_uid(production, _ROLE),
-        instance=1,
-        number=production.series_number(REGISTRATION_SERIES),
-        tail="anatomy to maps",
-    )
-    d.file_meta = file_meta(d)
+    identify_single(d, production, _ROLE, REGISTRATION_SERIES, "anatomy to maps")
     return EncodedObject(d, "REG", "REG_anatomy")
 
 

@@ -16,7 +16,7 @@ from dicom_node.uids import result_uid
 from sr_core import Lesion, Metabolite, Ratio
 
 from .encoded import EncodedObject
-from .headers import document_header, file_meta, identify, reference_of, series_uid
+from .headers import document_header, identify_single, reference_of
 from .measurements import figures_of, volume_ml
 from .planes import ParentSeries, Reference
 from .production import MEASUREMENT_SERIES, MapToEncode, Production, long_string, plain, short_text
@@ -85,10 +85,7 @@ def measurement_report(production: Production, parent: ParentSeries) -> EncodedO
     d = Dataset()
     d.update(built)
     d.update(document_header(production))
-    uid = series_uid(production, _ROLE)
-    number = production.series_number(MEASUREMENT_SERIES)
-    identify(d, production, _ROLE, series_uid=uid, instance=1, number=number, tail="measurements")
-    d.file_meta = file_meta(d)
+    identify_single(d, production, _ROLE, MEASUREMENT_SERIES, "measurements")
     return EncodedObject(d, "SR", "SR_measurements")
 
 

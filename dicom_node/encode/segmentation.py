@@ -173,7 +173,7 @@ def _encoded(
         production,
         parent,
         role=f"SEG {name}",
-        number=production.series_number(number),
+        number=number,
         tail=tail,
         derivation=codes.SEGMENTATION,
         purpose=codes.SOURCE_FOR_SEGMENTATION,

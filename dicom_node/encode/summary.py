@@ -12,7 +12,7 @@ from sr_core import Mask, Metabolite, Ratio, Volume
 from .capture import secondary_capture, set_pixels
 from .encoded import EncodedObject
 from .fused import WARNING, unit_words
-from .headers import file_meta, identify, series_uid
+from .headers import identify_single
 from .measured import RATIO_PARTS, as_measured
 from .measurements import volume_ml
 from .overlay import letters
@@ -37,16 +37,7 @@ def summary_page(production: Production) -> EncodedObject:
     for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator"):
         del d[keyword]
     set_pixels(d, draw(page_of(production)))
-    identify(
-        d,
-        production,
-        _ROLE,
-        series_uid=series_uid(production, _ROLE),
-        instance=1,
-        number=production.series_number(SUMMARY_SERIES),
-        tail="QC summary",
-    )
-    d.file_meta = file_meta(d)
+    identify_single(d, production, _ROLE, SUMMARY_SERIES, "QC summary")
     return EncodedObject(d, "SC", "SC_summary")
 
 

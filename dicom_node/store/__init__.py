@@ -4,7 +4,7 @@ from .audit import AuditStore, Transfer
 from .base import Clock, Database
 from .clocks import ClockStore
 from .commitments import ASK_AGAIN_S, LONGEST_PUT_OFF_S, CommitmentStore, Item, Request, Transaction
-from .deliveries import Delivery, DeliveryStore, Sendable, Taken
+from .deliveries import Delivery, DeliveryStore, Sendable
 from .destinations import Standing
 from .evidence import EvidenceStore, Inquiry, Patient
 from .feeds import LONGEST_SILENCE_S, FeedStore, Happening, Marks
@@ -16,6 +16,7 @@ from .migrate import go_back, is_current, migrate, newest
 from .overview import Overview
 from .people import Known, PeopleStore
 from .persons import PersonStore
+from .proofs import Taken
 from .queue import Arrived, Pulse, Queued, QueueStore, Sent
 from .review import Kept, ReviewStore
 from .revisions import Finding, Made, Member, Revision

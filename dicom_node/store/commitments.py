@@ -11,7 +11,7 @@ from dicom_node.study import DeliveryState
 
 from . import tables as t
 from .deliveries import Delivery
-from .forms import FormStore
+from .proofs import ProofStore
 
 # A destination that could not say whether it keeps an object is asked again after this.
 ASK_AGAIN_S = 300.0
@@ -53,7 +53,7 @@ class Request:
     tries: int
 
 
-class CommitmentStore(FormStore):
+class CommitmentStore(ProofStore):
     """Rows of transactions (as SCU) and of commitment requests (as SCP)."""
 
     # As SCU

@@ -1,8 +1,7 @@
-"""Deliveries: one row per result set and destination, what each destination has taken, and its proof."""
+"""Deliveries: one row per result set and destination, and what each destination has taken."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -58,14 +57,6 @@ class Sendable:
     @property
     def file_name(self) -> str:
         return PurePosixPath(self.path).name
-
-
-@dataclass(frozen=True)
-class Taken:
-    """An object that a destination has taken at ``at`` (UTC seconds), of which there is no proof yet."""
-
-    file: Sendable
-    at: float
 
 
 class DeliveryStore(DestinationStore):
@@ -124,22 +115,6 @@ class DeliveryStore(DestinationStore):
         with self._read() as tx:
             return [_sendable(r) for r in tx.execute(query.order_by(path))]
 
-    def unproven(self, delivery: Delivery) -> list[Taken]:
-        """The DICOM objects that the destination has taken and of which there is no proof yet."""
-        with self._read() as tx:
-            query = (
-                select(t.results, t.taken.c.at)
-                .join(t.taken, t.taken.c.path == t.results.c.path)
-                .where(
-                    _made_for(delivery),
-                    t.taken.c.delivery_id == delivery.delivery_id,
-                    t.taken.c.proof == "",
-                    t.results.c.sop_uid != "",
-                )
-                .order_by(t.results.c.path)
-            )
-            return [Taken(_sendable(r), r.at) for r in tx.execute(query)]
-
     def take(self, delivery: Delivery, path: str, status: str) -> None:
         """The destination confirmed one file with ``status`` (DIMSE status in hex, or "written")."""
         with self._write() as tx:
@@ -154,59 +129,6 @@ class DeliveryStore(DestinationStore):
                         delivery_id=delivery.delivery_id, path=path, status=status, at=self.clock()
                     )
                 )
-
-    def prove(self, delivery_id: str, sop_uids: Collection[str], proof: str) -> None:
-        """There is ``proof`` ("query", "commitment") that the destination keeps these objects."""
-        with self._write() as tx:
-            self._prove(tx, delivery_id, sop_uids, proof)
-
-    def _prove(self, tx: Connection, delivery_id: str, sop_uids: Collection[str], proof: str) -> None:
-        for path in self._paths(tx, delivery_id, sop_uids):
-            tx.execute(
-                t.taken.update()
-                .where(t.taken.c.delivery_id == delivery_id, t.taken.c.path == path, t.taken.c.proof == "")
-                .values(proof=proof, proven_at=self.clock())
-            )
-
-    def send_again(self, delivery_id: str, sop_uids: Collection[str], missing: str) -> None:
-        """The destination took these objects but does not keep them: they are to be sent once more."""
-        with self._write() as tx:
-            self._send_again(tx, delivery_id, sop_uids, missing)
-
-    def _send_again(self, tx: Connection, delivery_id: str, sop_uids: Collection[str], missing: str) -> None:
-        paths = self._paths(tx, delivery_id, sop_uids)
-        for path in paths:
-            tx.execute(
-                t.taken.delete().where(
-                    t.taken.c.delivery_id == delivery_id, t.taken.c.path == path, t.taken.c.proof == ""
-                )
-            )
-        if paths:
-            tx.execute(
-                t.deliveries.update()
-                .where(t.deliveries.c.delivery_id == delivery_id)
-                .values(resends=t.deliveries.c.resends + 1, missing=missing)
-            )
-
-    @staticmethod
-    def _paths(tx: Connection, delivery_id: str, sop_uids: Collection[str]) -> list[str]:
-        """The taken files of a delivery that carry one of ``sop_uids``."""
-        wanted = set(sop_uids)
-        rows = tx.execute(
-            select(t.taken.c.path, t.results.c.sop_uid)
-            .join(t.deliveries, t.deliveries.c.delivery_id == t.taken.c.delivery_id)
-            .join(
-                t.results,
-                and_(
-                    t.results.c.path == t.taken.c.path,
-                    t.results.c.case_id == t.deliveries.c.case_id,
-                    t.results.c.revision == t.deliveries.c.revision,
-                    t.results.c.attempt == t.deliveries.c.result_attempt,
-                ),
-            )
-            .where(t.taken.c.delivery_id == delivery_id)
-        )
-        return [str(r.path) for r in rows if r.sop_uid in wanted]
 
     def sending(self, delivery: Delivery, probe_s: float = 60.0) -> Delivery | None:
         """A try begins, or begins again after a crash. None if it may not go now.
@@ -281,54 +203,6 @@ class DeliveryStore(DestinationStore):
     def give_up(self, delivery: Delivery, because: str) -> None:
         """No more tries; a person must act. The revision is failed once no delivery is under way."""
         self._move(delivery, DeliveryState.FAILED, because, next_try_at=None)
-
-    def hold_delivery(self, delivery_id: str, because: str) -> None:
-        """A person stops a delivery; a try under way ends first.
-
-        Raises UnsuitableInput if it is not known or not under way.
-        """
-        delivery = self.delivery(delivery_id)
-        if delivery.state not in UNDER_WAY:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}: there is nothing to hold")
-        self._move(delivery, DeliveryState.HELD, because, next_try_at=None)
-
-    def release_delivery(self, delivery_id: str, because: str) -> None:
-        """A held delivery goes on, with its whole time before it is given up.
-
-        Raises UnsuitableInput if it is not known or not held.
-        """
-        delivery = self.delivery(delivery_id)
-        if delivery.state is not DeliveryState.HELD:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}, not held")
-        self._move(
-            delivery,
-            DeliveryState.PENDING,
-            because,
-            tries=delivery.tries + 1,  # the run that was due when it was held has ended unused
-            failures=0,
-            started_at=self.clock(),
-        )
-
-    def retry_delivery(self, delivery_id: str, because: str = "retried") -> None:
-        """A person wants a failed delivery tried again: a new attempt, everything counted anew.
-
-        Raises UnsuitableInput if it is not known or has not failed.
-        """
-        delivery = self.delivery(delivery_id)
-        if delivery.state is not DeliveryState.FAILED:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}; only a FAILED one is retried")
-        self._move(
-            delivery,
-            DeliveryState.PENDING,
-            because,
-            attempt=delivery.attempt + 1,
-            tries=0,
-            failures=0,
-            resends=0,
-            missing="",
-            started_at=self.clock(),
-            next_try_at=None,
-        )
 
     def _move(self, delivery: Delivery, state: DeliveryState, reason: str, **also: Any) -> None:
         with self._write() as tx:

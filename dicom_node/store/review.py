@@ -14,6 +14,7 @@ from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purp
 from . import tables as t
 from .deliveries import Delivery, Sendable, _delivery, _sendable
 from .forms import FormStore
+from .handling import HandlingStore
 from .ledger import Deed, Kind
 from .revisions import Made, RevisionStore
 
@@ -39,7 +40,7 @@ class Kept:
     files: Mapping[str, Sequence[Sendable]]
 
 
-class ReviewStore(RevisionStore, FormStore):
+class ReviewStore(RevisionStore, FormStore, HandlingStore):
     """Deliveries as a person judges them."""
 
     def release_results(self, study_or_case: str, destination: str, because: str) -> str:

@@ -64,6 +64,14 @@ def test_without_scripts_the_page_reads_out_every_map_at_a_point(page: Page, stu
             assert float(measured) == pytest.approx(float(source.values[coarse]), rel=1e-3)
 
 
+def test_only_the_viewer_may_show_pictures_from_data_addresses(page: Page, study: Finished) -> None:
+    """And no page may do more: no script, connection or worker but our own files."""
+    own = page.browser().get("/").headers["content-security-policy"]
+    viewer = page.browser().get(view(study)).headers["content-security-policy"]
+    plain = page.browser().get(view(study, "?plain=1")).headers["content-security-policy"]
+    assert plain == own and viewer in (own, own.replace("img-src 'self'", "img-src 'self' data:"))
+
+
 def test_a_click_on_a_picture_moves_the_point_and_keeps_what_is_shown(page: Page, study: Finished) -> None:
     query = "?map=TCN&colours=viridis&opacity=40&threshold=0.5&top=2.5&outline=1&plain=1"
     answer = page.browser().get(view(study, f"{query}&sr-axial.x=40&sr-axial.y=60"))

@@ -172,3 +172,15 @@ def test_the_summary_is_a_picture_and_a_page(page: Page, study: Finished) -> Non
     assert (picture == pydicom.dcmread(study.files["SC_summary"]).pixel_array).all()
     pdf = browser.get(f"/studies/{study.key.case}/summary.pdf")
     assert pdf.headers["content-type"] == "application/pdf" and pdf.content.startswith(b"%PDF-")
+
+
+def test_what_retention_has_removed_is_not_shown_from_memory(page: Page, study: Finished) -> None:
+    """The last test of this study: its files go."""
+    browser, case = page.browser(), study.key.case
+    assert browser.get(f"/studies/{case}/planes/axial.png").status_code == 200
+    for path in study.spool.root.rglob("*.dcm"):
+        path.unlink()
+    shown = browser.get(view(study))
+    assert shown.status_code == 200 and "their retention time is over" in shown.text
+    for name, status in (("planes/axial.png", 404), ("volumes/sr-HGG.nii.gz", 404), ("dicom.zip", 410)):
+        assert browser.get(f"/studies/{case}/{name}").status_code == status, name

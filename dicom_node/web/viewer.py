@@ -39,8 +39,8 @@ SHELF = Shelf()
 PLANES: tuple[Plane, ...] = get_args(Plane)
 NIIVUE = Path(__file__).parent / "static" / "niivue.js"
 _SIDES = (("lr", "As measured"), ("sr", "Super-resolved"))
-# Its fonts and textures are data: addresses; it reads volumes by fetch and keeps scripts to our own files.
-_POLICY = protect.policy(img="data: blob:", connect="data: blob:")
+# Its letters are pictures in data: addresses; all else, volumes and scripts, are files of ours.
+_POLICY = protect.policy(img="data:")
 
 
 @dataclass(frozen=True)

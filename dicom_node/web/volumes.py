@@ -40,6 +40,8 @@ LayerKind = Literal["anatomy", "map", "measured", "segment"]
 _KEPT_BYTES = 384 * 1024**2  # of volumes in memory
 _ANATOMY, _SEGMENTATION = "MR_anatomy_", "SEG_lesion"
 _LESION = "Metabolic lesion "  # how the labels of lesions begin, before the map
+_GONE = "the files of this study have left the spool: their retention time is over"
+
 _T = TypeVar("_T")
 
 
@@ -140,12 +142,21 @@ class StudyVolumes:
     def _path(self, name: str) -> Path:
         return self._spool.path(self._by_name[name].path)
 
+    def _is_kept(self, name: str) -> bool:
+        """What has left the spool is not shown from memory either."""
+        kept = self._path(name).exists()
+        if not kept:
+            self._warn(_GONE)
+        return kept
+
     def _planes(self) -> list[str]:
         return [name for name in self._by_name if name.startswith(_ANATOMY)]
 
     def _anatomy(self) -> list[Layer]:
         planes = self._planes()
         if not planes:
+            return []
+        if not self._is_kept(planes[0]):
             return []
         contrast = planes[0].removeprefix(_ANATOMY).partition("_")[0]
         tag = _tag(*(self._by_name[name].sha256 for name in planes))
@@ -155,6 +166,8 @@ class StudyVolumes:
         found = []
         for name, made in self._by_name.items():
             if made.kind != "PM" or name.count("_") > 1:  # PM_tNAA_half_width: a doubt, no map
+                continue
+            if not self._is_kept(name):
                 continue
             try:
                 found.append(self._shelf.header(made.sha256, lambda m=made: _described(m, self._spool)))  # type: ignore[misc]
@@ -255,6 +268,8 @@ class _Source:
 
     def measured(self, shelf: Shelf) -> Mapping[str, Shown]:
         """Maps as measured, and the ratios of them, by layer. Raises UnsuitableInput, NotDicom."""
+        if not all(path.exists() for path in self.case.instances.values()):
+            raise NotDicom(_GONE)
         return shelf.together(self.tag, self._decode)
 
     def _decode(self) -> Mapping[str, Shown]:
@@ -305,7 +320,7 @@ def _dataset(path: Path, *, pixels: bool = True) -> Dataset:
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except FileNotFoundError as e:
-        raise NotDicom("the files of this study have left the spool: their retention time is over") from e
+        raise NotDicom(_GONE) from e
 
 
 def _described(made: Made, spool: Spool) -> Layer:

@@ -64,6 +64,14 @@ def test_without_scripts_the_page_reads_out_every_map_at_a_point(page: Page, stu
             assert float(measured) == pytest.approx(float(source.values[coarse]), rel=1e-3)
 
 
+def test_only_the_viewer_may_show_pictures_from_data_addresses(page: Page, study: Finished) -> None:
+    """And no page may do more: no script, connection or worker but our own files."""
+    own = page.browser().get("/").headers["content-security-policy"]
+    viewer = page.browser().get(view(study)).headers["content-security-policy"]
+    plain = page.browser().get(view(study, "?plain=1")).headers["content-security-policy"]
+    assert plain == own and viewer in (own, own.replace("img-src 'self'", "img-src 'self' data:"))
+
+
 def test_a_click_on_a_picture_moves_the_point_and_keeps_what_is_shown(page: Page, study: Finished) -> None:
     query = "?map=TCN&colours=viridis&opacity=40&threshold=0.5&top=2.5&outline=1&plain=1"
     answer = page.browser().get(view(study, f"{query}&sr-axial.x=40&sr-axial.y=60"))
@@ -164,3 +172,15 @@ def test_the_summary_is_a_picture_and_a_page(page: Page, study: Finished) -> Non
     assert (picture == pydicom.dcmread(study.files["SC_summary"]).pixel_array).all()
     pdf = browser.get(f"/studies/{study.key.case}/summary.pdf")
     assert pdf.headers["content-type"] == "application/pdf" and pdf.content.startswith(b"%PDF-")
+
+
+def test_what_retention_has_removed_is_not_shown_from_memory(page: Page, study: Finished) -> None:
+    """The last test of this study: its files go."""
+    browser, case = page.browser(), study.key.case
+    assert browser.get(f"/studies/{case}/planes/axial.png").status_code == 200
+    for path in study.spool.root.rglob("*.dcm"):
+        path.unlink()
+    shown = browser.get(view(study))
+    assert shown.status_code == 200 and "their retention time is over" in shown.text
+    for name, status in (("planes/axial.png", 404), ("volumes/sr-HGG.nii.gz", 404), ("dicom.zip", 410)):
+        assert browser.get(f"/studies/{case}/{name}").status_code == status, name

@@ -7,6 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 require_python
 archive=$(realpath -m "${1:-mrsi-node-bundle.tar.gz}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+set_up_niivue
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 into=$work/mrsi-node

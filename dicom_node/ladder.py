@@ -118,16 +118,20 @@ class Ladder:
 
     def _next(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
         """Whether ``f`` has a lesser form that is not refused."""
-        if f.kind == "PM" and self._maps_as_mr(f) and known_refusal(Rung(MRImageStorage), refused) is None:
-            return True
-        return self._same_kind(f, refused) is not None
+        return self._goes_as_mr(f, refused) or self._same_kind(f, refused) is not None
+
+    def _goes_as_mr(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
+        """Whether ``f`` is a map of floats that may go as an MR series, and MR is not refused."""
+        if f.kind != "PM" or not self._maps_as_mr(f) or known_refusal(Rung(MRImageStorage), refused):
+            return False
+        return "FloatPixelData" in pydicom.dcmread(self._spool.path(_origin(f.path)), defer_size=1024)
 
     def _lesser(self, f: Sendable, refused: Mapping[Rung, str]) -> list[Sendable]:
         """The best form of ``f`` that is not refused, on disk; nothing if there is none. Raises BadObject."""
         form = self._same_kind(f, refused)
         if form is not None:
             return self._write([form], f)
-        if f.kind != "PM" or not self._maps_as_mr(f) or known_refusal(Rung(MRImageStorage), refused):
+        if not self._goes_as_mr(f, refused):
             return []
         return self._write(as_mr_series(pydicom.dcmread(self._spool.path(_origin(f.path)))), f)
 

@@ -23,10 +23,10 @@ from dicom_node.web import access, visits
 from tests.doors import incoming, open_intake
 from tests.pages import Page, every_route, served
 
-# One that never ends, and two that a key cannot use.
-LEFT_OUT = {"/live", "/login", "/logout"}
-# Told to sign in, or no such method at all.
-NOBODY = (303, 401, 405)
+# One that never ends, two that a key cannot use, one that says 503 for want of a listener and a worker.
+LEFT_OUT = {"/live", "/login", "/logout", "/readyz"}
+# Told to sign in, no such method at all, or too much before anybody is asked who they are.
+NOBODY = (303, 401, 405, 413)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tests.harness import dicom_destination, needs_orthanc
 pytestmark = [pytest.mark.peers, needs_orthanc]
 
 
+@pytest.mark.long
 def test_what_a_c_move_brings_to_the_running_node_is_compared_and_neither_worked_on_nor_kept(
     make_node, tmp_path
 ):

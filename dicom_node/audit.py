@@ -15,19 +15,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from . import log
+from . import feeds, log
 from .config import Settings
 from .destinations import DicomDestination
 from .errors import BadConfiguration, NodeError, PeerUnreachable
-from .store import LONGEST_SILENCE_S, Happening, Marks, Store, Transfer
+from .store import Happening, Store, Transfer
 from .study import DeliveryState, Event
 from .telling import AuditRules
+from .tls import trusting
 
 _LOG = log.get("audit")
 
-_FEED = "audit"
-_LEASE_S = 120.0
-_FIRST_AGAIN_S = 30.0
 _TIMEOUT_S = 20.0
 _POLL_S = 5.0
 
@@ -219,13 +217,12 @@ class Syslog:
 
 
 def _context(rules: AuditRules) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(rules.ca_file) if rules.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if rules.certificate is not None:
+    context = trusting("audit", rules.ca_file)
+    if rules.certificate is not None:
+        try:
             context.load_cert_chain(rules.certificate, rules.key, password=lambda: "")
-    except OSError as e:
-        raise BadConfiguration(f"audit: cannot use ca_file, certificate or key: {e.strerror or e}") from e
+        except OSError as e:
+            raise BadConfiguration(f"audit: cannot use certificate and key: {e.strerror or e}") from e
     return context
 
 
@@ -235,25 +232,15 @@ def _frame(message: str, at: float) -> bytes:
     return head.encode() + b"\xef\xbb\xbf" + message.encode()
 
 
-def tell(settings: Settings, store: Store, auditor: Auditor, syslog: Syslog) -> None:
+def tell(store: Store, auditor: Auditor, syslog: Syslog) -> None:
     """Tell the repository what happened since it was told last; put off if it does not answer."""
-    marks = store.claim_feed(_FEED, _LEASE_S)
-    if marks is None:
-        return
-    try:
-        happened, behind = store.happenings(marks)
+
+    def send(happened: Sequence[Happening]) -> None:
         messages = [m for h in happened for m in _messages(h, store, auditor)]
         if messages:
             syslog.send(messages, store.clock())
-        store.told(_FEED, behind)
-    except NodeError as problem:
-        _put_off(store, marks, problem)
 
-
-def _put_off(store: Store, marks: Marks, problem: NodeError) -> None:
-    again_s = min(LONGEST_SILENCE_S, _FIRST_AGAIN_S * 2 ** min(marks.failures, 10))
-    store.not_told(_FEED, store.clock() + again_s)
-    _LOG.warning("audit.waits", reason=str(problem), again_s=again_s)
+    feeds.tell(store, "audit", send, _LOG)
 
 
 def _messages(happening: Happening, store: Store, auditor: Auditor) -> list[str]:
@@ -270,11 +257,7 @@ def run(settings: Settings, store: Store, stop: threading.Event) -> None:
     """Tell the repository every few seconds until ``stop`` is set."""
     auditor, syslog = Auditor(settings), Syslog(settings.audit)
     _tell_activity(auditor, syslog, store.clock(), started=True)
-    while not stop.wait(_POLL_S):
-        try:
-            tell(settings, store, auditor, syslog)
-        except NodeError as problem:
-            _LOG.warning("audit.waits", reason=str(problem))
+    feeds.every(_POLL_S, lambda: tell(store, auditor, syslog), _LOG, stop)
     _tell_activity(auditor, syslog, store.clock(), started=False)
 
 

@@ -22,7 +22,7 @@ from . import tls
 from .config import Settings
 from .errors import NodeError
 from .spool import Spool
-from .store import Kind, Store
+from .store import Kind, Standing, Store
 from .study import DeliveryState, State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -115,8 +115,9 @@ class Measures:
         held = GaugeMetricFamily(
             "mrsi_destination_held", "1 while a person holds a destination.", labels=["destination"]
         )
+        standings = {s.name: s for s in self._store.standings()}
         for name in sorted(names):
-            standing = self._store.standing(name)
+            standing = standings.get(name, Standing(name))
             circuit.add_metric([name], standing.open)
             held.add_metric([name], standing.held)
         yield circuit

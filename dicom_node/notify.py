@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import json
 import smtplib
-import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from functools import partial
 from typing import Protocol
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from . import log
+from . import feeds, log
 from .config import Settings
-from .errors import BadConfiguration, NodeError, PeerUnreachable, Refused
+from .errors import PeerUnreachable, Refused
 from .measures import Measures
 from .secret import read_secret
-from .store import LONGEST_SILENCE_S, Happening, Marks, Store
+from .store import Happening, Store
 from .study import State
 from .telling import About, EmailRules, NotifyRules, WebhookRules
+from .tls import trusting
 
 _LOG = log.get("notify")
 
 _TIMEOUT_S = 20.0
-_LEASE_S = 120.0
-_FIRST_AGAIN_S = 30.0
 _WEEK_S = 7 * 86400.0
 
 _STUDIES: dict[str, tuple[About, str]] = {
@@ -128,7 +127,7 @@ class Email:
 
     def _connected(self) -> smtplib.SMTP:
         rules = self._rules
-        context = _trusting("email", rules.ca_file)
+        context = trusting("email", rules.ca_file)
         if rules.security == "tls":
             server: smtplib.SMTP = smtplib.SMTP_SSL(
                 rules.host, rules.port, timeout=_TIMEOUT_S, context=context
@@ -168,7 +167,7 @@ class Webhook:
             "notices": [vars(n) for n in notices],
         }
         pool = urllib3.PoolManager(
-            retries=False, timeout=_TIMEOUT_S, ssl_context=_trusting("webhook", rules.ca_file)
+            retries=False, timeout=_TIMEOUT_S, ssl_context=trusting("webhook", rules.ca_file)
         )
         try:
             answer = pool.request(
@@ -180,13 +179,6 @@ class Webhook:
             raise PeerUnreachable(f"webhook: answered HTTP {answer.status}: it cannot now")
         if not 200 <= answer.status < 300:
             raise Refused(f"webhook: answered HTTP {answer.status}: check url and token")
-
-
-def _trusting(whose: str, authorities: object) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(authorities) if authorities else None)
-    except OSError as e:
-        raise BadConfiguration(f"{whose}: cannot read ca_file {authorities}") from e
 
 
 class Notifier:
@@ -204,18 +196,9 @@ class Notifier:
     def tell(self) -> None:
         """One round over all channels; one that does not answer keeps none of the others waiting for long."""
         for channel in self._channels:
-            marks = self._store.claim_feed(channel.name, _LEASE_S)
-            if marks is None:
-                continue
-            try:
-                self._tell(channel, marks)
-            except NodeError as problem:
-                again_s = min(LONGEST_SILENCE_S, _FIRST_AGAIN_S * 2 ** min(marks.failures, 10))
-                self._store.not_told(channel.name, self._store.clock() + again_s)
-                _LOG.warning("notify.waits", channel=channel.name, reason=str(problem), again_s=again_s)
+            feeds.tell(self._store, channel.name, partial(self._tell, channel), _LOG)
 
-    def _tell(self, channel: Channel, marks: Marks) -> None:
-        happened, behind = self._store.happenings(marks)
+    def _tell(self, channel: Channel, happened: Sequence[Happening]) -> None:
         notices, old = [], 0
         for happening in happened:
             notice = notice_of(happening, self._rules)
@@ -233,7 +216,6 @@ class Notifier:
             channel.send(_subject(notices), notices)
             _LOG.info("notify.told", channel=channel.name, notices=len(notices))
         self._wrong[channel.name] = wrong
-        self._store.told(channel.name, behind)
 
     def _about_the_node(self) -> dict[str, str]:
         return {c.name: c.reason for c in self._measures.checks() if not c.good}
@@ -266,8 +248,4 @@ def channels(rules: NotifyRules) -> list[Channel]:
 def run(settings: Settings, store: Store, measures: Measures, stop: threading.Event) -> None:
     """Tell people every ``poll_s`` seconds until ``stop`` is set."""
     notifier = Notifier(store, settings.notify, measures, channels(settings.notify))
-    while not stop.wait(settings.notify.poll_s):
-        try:
-            notifier.tell()
-        except NodeError as problem:
-            _LOG.warning("notify.waits", reason=str(problem))
+    feeds.every(settings.notify.poll_s, notifier.tell, _LOG, stop)

@@ -95,6 +95,18 @@ def client_context(rules: ClientTls) -> ClientContext:
     return context
 
 
+def trusting(whose: str, authorities: Path | None) -> ssl.SSLContext:
+    """For connections that we begin: a server's certificate must be signed by ``authorities``, else by one of
+    the system's. Raises BadConfiguration, naming ``whose`` they are, if they cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
+    except OSError as e:
+        raise BadConfiguration(f"{whose}: cannot read ca_file {authorities}") from e
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def ends_at(certificate: Path) -> float:
     """When a certificate in PEM ends, in UTC seconds since the epoch."""
     decoded = ssl._ssl._test_decode_cert(str(certificate))  # type: ignore[attr-defined]  # no public way

@@ -15,9 +15,10 @@ from urllib3.exceptions import HTTPError
 
 from dicom_node import log
 from dicom_node.config import DicomWebDestination, NodeRules
-from dicom_node.errors import BadConfiguration, PeerBusy, PeerUnreachable, Refused
+from dicom_node.errors import PeerBusy, PeerUnreachable, Refused
 from dicom_node.secret import read_secret
 from dicom_node.store import Sendable
+from dicom_node.tls import trusting
 
 from .answers import Answers, Took
 from .dicom import series_of
@@ -128,11 +129,7 @@ class _Server:
         self._headers = {"Accept": "application/dicom+json", **_authorization(destination)}
         trust: dict[str, Any] = {}
         if destination.url.startswith("https:"):
-            authorities = str(destination.ca_file) if destination.ca_file else None
-            try:
-                trust = {"ssl_context": ssl.create_default_context(cafile=authorities)}
-            except OSError as e:
-                raise BadConfiguration(f"{self._name}: cannot read ca_file {authorities}") from e
+            trust = {"ssl_context": trusting(self._name, destination.ca_file)}
         self._pool = urllib3.PoolManager(
             retries=False,
             timeout=urllib3.Timeout(connect=node.acse_timeout_s, read=node.dimse_timeout_s),

@@ -263,14 +263,14 @@ def test_a_repository_is_told_who_sent_which_instances_of_whom(
         destination=(DicomDestination(name="PACS", ae_title="ARCHIVE", host="192.0.2.1", port=104),),
     )
     auditor, syslog = audit.Auditor(settings), audit.Syslog(rules)
-    audit.tell(settings, store, auditor, syslog)  # begins here
+    audit.tell(store, auditor, syslog)  # begins here
     store.record(an_instance("1.1", patient_id="P&1", source="SCANNER"))
     store.record(an_instance("1.1", patient_id="P&1", source="SCANNER"))
     store.force("1.1", "now")
-    audit.tell(settings, store, auditor, syslog)  # nobody there
+    audit.tell(store, auditor, syslog)  # nobody there
     clock.now += 31
     with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
-        audit.tell(settings, store, auditor, syslog)
+        audit.tell(store, auditor, syslog)
         syslog.send([auditor.activity(True, clock.now)], clock.now)
         transferred, activity = messages(log, 2)
     event = transferred.find("EventIdentification/EventID")

@@ -56,9 +56,17 @@ class ReviewStore(RevisionStore, FormStore, HandlingStore):
                 "(see: mrsi-node status)"
             )
         newest = waiting[-1]
-        self.release_delivery(newest.delivery_id, because)
-        self.supersede_unreleased(newest.key, newest.result_attempt)
+        self.release_awaited(newest.delivery_id, because)
         return newest.delivery_id
+
+    def release_awaited(self, delivery_id: str, because: str) -> None:
+        """Results that wait for someone to look at them go on; older ones that wait are superseded.
+
+        Raises UnsuitableInput as ``release_delivery``.
+        """
+        delivery = self.delivery(delivery_id)
+        self.release_delivery(delivery_id, because)
+        self.supersede_unreleased(delivery.key, delivery.result_attempt)
 
     def supersede_unreleased(self, key: CaseKey, attempt: int) -> None:
         """Newer results are there: what was held for release before them is not to be sent any more."""

@@ -100,14 +100,7 @@ def act_on_delivery(desk: Desk, verb: DeliveryVerb, delivery: str, signed: Signa
     elif verb is DeliveryVerb.RETRY:
         store.retry_delivery(delivery, f"retried by {by}: {why}")
     elif store.delivery(delivery).reason == AWAITS_RELEASE:
-        _release_results(store, delivery, f"released by {by}: {why}")
+        store.release_awaited(delivery, f"released by {by}: {why}")
     else:
         store.release_delivery(delivery, f"released by {by}: {why}")
     _LOG.info("delivery.acted", act=str(verb), delivery=delivery, by=by)
-
-
-def _release_results(store: Store, delivery_id: str, because: str) -> None:
-    """Results that wait for someone to look at them: older ones that wait are superseded."""
-    delivery = store.delivery(delivery_id)
-    store.release_delivery(delivery_id, because)
-    store.supersede_unreleased(delivery.key, delivery.result_attempt)

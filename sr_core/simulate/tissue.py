@@ -32,6 +32,9 @@ T = TypeVar("T", bound=np.generic)
 GREY = (3, 42, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 17, 53, 18, 54, 26, 58, 28, 60)
 WHITE = (2, 41, 7, 46, 16, 85)
 FLUID = (4, 43, 5, 44, 14, 15, 30, 62, 72)
+# CSF outside the ventricles; of what fills the skull only this near the brain, as brain extraction keeps it.
+OUTER_FLUID = 24
+_SULCAL_MM = 3.0
 PARTIAL_VOLUME_MM = 0.5
 
 
@@ -115,6 +118,9 @@ def from_labels(
     for number, values in enumerate((GREY, WHITE, FLUID), 1):
         class_of[list(values)] = number
     classes = class_of[np.maximum(labels, 0)]
+    parenchyma = (classes == 1) | (classes == 2)
+    near = ndimage.distance_transform_edt(~parenchyma) <= _SULCAL_MM
+    classes[near & (labels == OUTER_FLUID)] = 3
     if not (classes == 1).any() or not (classes == 2).any():
         raise ValueError(f"{name} holds no FreeSurfer labels of grey and white matter")
     if warp is not None:

@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.doors import sqlite_in
 from tests.postgres import Postgres, needs_postgres
+
+
+@pytest.fixture(autouse=True)
+def _events_go_where_they_went() -> Iterator[None]:
+    """A command that a test runs sends the process's events to what was its stderr: not the next test's."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
@@ -17,12 +15,6 @@ from dicom_node.web import passwords, visits
 from tests.doors import sqlite_in
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
@@ -16,12 +14,6 @@ from dicom_node.study import State
 from tests.doors import incoming, open_intake
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J[bold][/link]\nquarantined: nothing\r"
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class Enlarged:
 class Enlarge:
     """``method`` from grid ``lr`` to ``grid``.
 
-    ``guides``: anatomical images on ``grid``; ``weights`` are theirs, if the method has ``+fnlm``.
+    ``guides``: anatomical images on ``grid``; ``weights``: theirs, if the method has ``+fnlm``.
     ``images``: what the network sees besides the map, one for each of its contrasts.
     """
 
@@ -78,11 +78,6 @@ class Enlarge:
     def factor(self) -> Shape:
         n, m = self.lr.shape, self.grid.shape
         return (m[0] // n[0], m[1] // n[1], m[2] // n[2])
-
-    def guided_by(self, guides: Sequence[Volume]) -> Enlarge:
-        """The same with ``guides`` and, if the method has ``+fnlm``, their weights."""
-        weights = fnlm.guide_weights(guides, self.brain, self.settings.fnlm) if self.method.fnlm else None
-        return replace(self, guides=tuple(guides), weights=weights)
 
     def all(self, inputs: Sequence[Input], notes: Notes) -> list[Enlarged]:
         """Each map's SR values: non-negative, 0 outside the brain."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from . import anatomy, brain, novelty
+from . import anatomy, brain, fnlm, novelty
 from .grid import Grid, Shape
-from .maps import Acquisition, Mask, UnusableAcquisition
+from .maps import Acquisition, AnatomicalImage, Mask, UnusableAcquisition
 from .metabolites import USUAL_MMOL_PER_L, Contrast, Unit
 from .notes import Notes
 from .prepare import Prepared, prepare
@@ -21,12 +22,13 @@ _SCARCE = 0.5  # share of the brain below which a map's coverage is worth a warn
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """One acquisition made ready under one set of settings: the same for every method.
+    """One acquisition made ready under ``settings``: the same for every method.
 
     ``grid`` is ``factor`` times finer than the maps'; ``brain_lr`` and ``brain`` outline the brain on
     both. ``signs``: those of novelty, not yet judged. ``warnings`` and ``timings_s`` as in provenance.
     """
 
+    settings: Settings
     factor: Shape
     grid: Grid
     brain_lr: Mask
@@ -36,6 +38,21 @@ class Ready:
     signs: Mapping[str, float]
     warnings: tuple[str, ...]
     timings_s: Mapping[str, float]
+
+    @cached_property
+    def guides(self) -> tuple[AnatomicalImage, ...]:
+        """The images that guide; of "flair" and "t1" the other where the wanted one is missing."""
+        wanted = self.settings.fnlm.guide
+        t1, flair = self.placed.image_of(Contrast.T1), self.placed.image_of(Contrast.FLAIR)
+        found = [i for i in ((t1, flair) if wanted == "t1" else (flair, t1)) if i is not None]
+        return tuple(found if wanted == "both" else found[:1])
+
+    @cached_property
+    def guide_weights(self) -> fnlm.GuideWeights | None:
+        """Those of ``guides``, made when the first method asks for them; None without any."""
+        if not self.guides:
+            return None
+        return fnlm.guide_weights([g.values for g in self.guides], self.brain, self.settings.fnlm)
 
 
 def make_ready(acquisition: Acquisition, settings: Settings) -> Ready:
@@ -60,6 +77,7 @@ def make_ready(acquisition: Acquisition, settings: Settings) -> Ready:
     with notes.timed("novelty"):
         signs = novelty.signs(acquisition, prepared, placed, brain_lr, grid, outline.mask)
     return Ready(
+        settings,
         factor,
         grid,
         brain_lr,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -110,7 +109,7 @@ class Resolver:
         acquired = _acquired(acquisition, self.method, notes)
         likeness = self.reference.judge(ready.signs)
         notes.warnings += _unlike(likeness)
-        guides = _guides(placed, settings.fnlm.guide)
+        guides = ready.guides
         anatomical = bool(placed.images)
         used = _possible(self.method, anatomical, acquired is not None, axial_factor(factor, grid), notes)
         network = self.networks.get(used.base)
@@ -119,7 +118,8 @@ class Resolver:
         guided = bool(guides) and (used.fnlm or used.base == "dtv" or settings.tv.weights_from == "guide")
         if guided:
             with notes.timed("method"):
-                enlarge = enlarge.guided_by([g.values for g in guides])
+                weights = ready.guide_weights if used.fnlm else None
+                enlarge = replace(enlarge, guides=tuple(g.values for g in guides), weights=weights)
 
         enlarged = enlarge.all([Input(p.values, p.sigma, p.scale, p.measured) for p in prepared], notes)
         maps = tuple(
@@ -131,8 +131,8 @@ class Resolver:
         with notes.timed("uncertainty"):
             measured = fitting(acquisition.acquired_matrix, acquisition.grid.shape) or acquisition.grid.shape
             plain = [e.unguided for e in enlarged]
-            weights = network.sha256 if network is not None else ""
-            family, note = self.calibration.family(str(used), weights, factor)
+            network_hash = network.sha256 if network is not None else ""
+            family, note = self.calibration.family(str(used), network_hash, factor)
             notes.warnings += [note] if note else []
             where = Brain.of(brain_lr, inside, factor)
             doubt = half_widths(maps, prepared, plain, family, where)
@@ -161,7 +161,7 @@ class Resolver:
                 method_used=str(used),
                 factor=factor,
                 guides=_contrasts(guides if guided else (), network, placed),
-                model_hash=weights,
+                model_hash=network_hash,
                 settings_hash=settings.digest(),
                 registration=placed.registration,
                 steps=STEPS,
@@ -181,13 +181,6 @@ def _unlike(likeness: Novelty | None) -> list[str]:
         f"this study is unlike the clean ones the method was tried on: {likeness.reason} "
         f"(score {likeness.score:.1f}, clean studies stay below {likeness.threshold:.1f})"
     ]
-
-
-def _guides(placed: anatomy.Placed, wanted: Literal["flair", "t1", "both"]) -> list[AnatomicalImage]:
-    """The images that guide; of "flair" and "t1" the other where the wanted one is missing."""
-    t1, flair = placed.image_of(Contrast.T1), placed.image_of(Contrast.FLAIR)
-    found = [i for i in ((t1, flair) if wanted == "t1" else (flair, t1)) if i is not None]
-    return found if wanted == "both" else found[:1]
 
 
 def _images(network: Network | None, placed: anatomy.Placed, inside: Mask) -> tuple[Volume | None, ...]:

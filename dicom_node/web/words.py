@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 # Address, name and least role of each page in the navigation; only those that are there are shown.
 NAVIGATION: tuple[tuple[str, str, int], ...] = (
     ("/", "Queue", 1),
@@ -58,6 +60,13 @@ ACTS_ON_DELIVERY = {
 # What a delivery brings.
 PURPOSES = {"results": "results", "withdrawal": "note of withdrawal", "reason": "why there is no result"}
 
+# Where somebody signs in, or changes their own password.
+WRONG_SIGN_IN = "this name and password do not belong together"
+WRONG_OLD_PASSWORD = "this is not your password"
+PASSWORDS_DIFFER = "the two new passwords differ"
+NO_PASSWORDS = "this page keeps no passwords"
+NO_PASSWORD_BY_KEY = "a key changes no password: sign in with the old one"
+
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -72,6 +81,11 @@ def duration(seconds: float) -> str:
 def age(at: float, now: float) -> str:
     """How long ago, or how long until."""
     return duration(now - at) if at <= now else f"in {duration(at - now)}"
+
+
+def too_many_tries(wait_s: float) -> str:
+    """What somebody is told who may try again in ``wait_s``."""
+    return f"too many wrong passwords: try again in {math.ceil(wait_s / 60)} min"
 
 
 def state(name: str) -> str:

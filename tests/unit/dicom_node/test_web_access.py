@@ -118,6 +118,11 @@ def test_an_act_without_name_or_reason_is_not_done(page: Page) -> None:
     assert held["reason"] == "held by Dr Roe [1m: a b", "one line, that steers no terminal"
 
 
+def test_where_nobody_signs_in_there_is_no_password_to_change(page: Page) -> None:
+    assert page.browser().get("/password").status_code == 404
+    assert "/password" not in page.browser().get("/").text
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/static/page.css", "/nothing", "/studies/none", "/?page=0", "/live/x"]
 )
@@ -190,7 +195,7 @@ def roles_of(route: APIRoute) -> set[str]:
 def test_every_route_asks_for_a_role_or_is_known_to_be_for_anybody() -> None:
     for route in every_route():
         assert roles_of(route) or route.path in access.PUBLIC, route.path
-        if route.methods - {"GET", "HEAD"} and route.path not in {*access.PUBLIC, "/logout"}:
+        if route.methods - {"GET", "HEAD"} and route.path not in {*access.PUBLIC, "/logout", "/password"}:
             assert roles_of(route) & {"_operator", "_admin"}, f"a viewer could change something: {route.path}"
 
 
@@ -244,6 +249,37 @@ def test_signing_in_begins_a_new_visit_and_signing_out_ends_it(local: Page) -> N
     assert browser.post("/logout", data={"csrf": token}).status_code == 303
     assert browser.get("/").status_code == 303
     assert stolen.get("/").status_code == 303, "the session ended in the store, not in one browser"
+
+
+def test_a_person_changes_their_own_password_and_other_sessions_of_theirs_end(local: Page) -> None:
+    local.store.add_person("Roe", "viewer", passwords.hashed(PASSWORD))
+    local.store.add_key("Roe", visits.digest("key", "a key"))
+    browser, elsewhere, other = (signed_in(local, name) for name in ("Roe", "Roe", "viewer"))
+    assert 'href="/password"' in browser.get("/").text
+    new = "another long password"
+    form = {"old": PASSWORD, "new": new, "again": new}
+    for wrong, status, said in (
+        ({"old": "a wrong password"}, 403, "not your password"),
+        ({"again": new + "!"}, 422, "two new passwords differ"),
+        ({"new": "short", "again": "short"}, 422, "12 to 200"),
+    ):
+        answer = browser.fill("/password", {**form, **wrong})
+        assert (answer.status_code, said in answer.text) == (status, True), wrong
+    assert browser.post("/password", data=form).status_code == 403, "without the form's token"
+    by_key = {"authorization": "Bearer a key"}
+    assert local.browser().post("/password", data=form, headers=by_key).status_code == 403
+    assert passwords.is_right(PASSWORD, local.store.password_of("Roe")), "nothing of all this has changed it"
+    before = dict(browser.cookies)
+    with capture_logs() as events:
+        answer = browser.fill("/password", form)
+    assert answer.status_code == 200 and "Your password is changed" in answer.text
+    assert new not in str(events) and PASSWORD not in str(events)
+    assert dict(browser.cookies) != before and browser.get("/").status_code == 200
+    assert elsewhere.get("/").status_code == 303
+    assert other.get("/").status_code == 200, "nobody else's session ends"
+    assert local.store.person_of_key(visits.digest("key", "a key")) is not None
+    assert local.browser().sign_in("Roe", PASSWORD).status_code == 403
+    assert local.browser().sign_in("Roe", new).status_code == 303
 
 
 def test_what_a_page_asks_by_itself_keeps_no_session_alive(local: Page) -> None:
@@ -312,6 +348,13 @@ def test_after_so_many_wrong_passwords_even_the_right_one_must_wait(tmp_path: Pa
         assert [browser.sign_in("viewer", "wrong").status_code for _ in range(5)] == [403] * 5
         answer = browser.sign_in("viewer", PASSWORD)
         assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 900
+        page.store.add_person("Roe", "viewer", passwords.hashed(PASSWORD))
+        thief = signed_in(page, "Roe")
+        new = {"new": "another long password", "again": "another long password"}
+        tried = [thief.fill("/password", {"old": "wrong", **new}).status_code for _ in range(5)]
+        assert tried == [403] * 5
+        answer = thief.fill("/password", {"old": PASSWORD, **new})
+        assert answer.status_code == 429, "who has stolen a session guesses no faster"
 
 
 def test_guesses_are_counted_by_person_and_by_address_and_forgotten_in_time() -> None:

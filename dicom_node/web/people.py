@@ -57,7 +57,7 @@ def sign_in(
 @router.post("/logout")
 def sign_out(request: Request, desk: AtDesk, person: Viewer) -> Response:
     """The session ends in the store; the cookie is worth nothing any more."""
-    desk.store.end_session(visits.digest("session", request.state.visit))
+    desk.store.end_session(visits.digest("session", request.state.visit), _address(request))
     request.state.visit = visits.new()
     _LOG.info("logout.done", by=person.name)
     return RedirectResponse("/login", 303)
@@ -124,6 +124,7 @@ def _refused(request: Request, desk: Desk, name: str, password: str, wrong: str)
         return _Refused(429, words.too_many_tries(wait), math.ceil(wait))
     if not passwords.is_right(password, desk.store.password_of(name)):
         tries.failed(name, address)
+        desk.store.refuse_sign_in(name, address, locked=tries.wait_s(name, address) > 0)
         _LOG.warning("login.failed", address=address)  # what was typed as a name may be a password
         return _Refused(403, wrong)
     tries.succeeded(name, address)
@@ -133,7 +134,8 @@ def _refused(request: Request, desk: Desk, name: str, password: str, wrong: str)
 def _begin_visit(request: Request, desk: Desk, name: str) -> None:
     request.state.visit = visits.new()
     longest_s = desk.settings.web.session_hours * 3600
-    desk.store.begin_session(name, visits.digest("session", request.state.visit), longest_s)
+    session = visits.digest("session", request.state.visit)
+    desk.store.begin_session(name, session, longest_s, _address(request))
 
 
 def _address(request: Request) -> str:

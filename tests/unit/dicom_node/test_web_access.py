@@ -344,8 +344,10 @@ def test_after_signing_in_nobody_is_sent_to_another_site(asked: str, sent: str) 
 def test_after_so_many_wrong_passwords_even_the_right_one_must_wait(tmp_path: Path) -> None:
     with served(tmp_path, web={"login": "local"}) as page:
         page.store.add_person("viewer", "viewer", passwords.hashed(PASSWORD))
-        browser = page.browser()
+        browser, marks = page.browser(), page.store.claim_feed("audit", 1.0)
         assert [browser.sign_in("viewer", "wrong").status_code for _ in range(5)] == [403] * 5
+        assert marks is not None
+        assert [h.event for h in page.store.happenings(marks)[0]] == ["refused"] * 4 + ["locked"]
         answer = browser.sign_in("viewer", PASSWORD)
         assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 900
         page.store.add_person("Roe", "viewer", passwords.hashed(PASSWORD))
@@ -375,6 +377,41 @@ def test_guesses_are_counted_by_person_and_by_address_and_forgotten_in_time() ->
     assert len(tries._failed) == 10_000, "guesses fill no memory"
 
 
+def test_who_signs_in_or_out_or_is_refused_is_kept_for_the_audit(local: Page) -> None:
+    marks = local.store.claim_feed("audit", 60)
+    assert marks is not None
+    browser = local.browser()
+    browser.sign_in("viewer", "wrong")
+    browser.sign_in("my password in the wrong field", "wrong")
+    browser.sign_in("viewer", PASSWORD)
+    token = visits.csrf_token(next(iter(browser.cookies.values())))
+    for _ in range(2):
+        browser.post("/logout", data={"csrf": token})
+    happened, _ = local.store.happenings(marks)
+    assert {(h.about, h.reason) for h in happened} == {("sign-in", "127.0.0.1")}
+    assert [(h.subject, h.event) for h in happened] == [
+        ("viewer", "refused"),
+        ("", "refused"),
+        ("viewer", "login"),
+        ("viewer", "logout"),
+    ]
+
+
+def test_sign_ins_are_kept_for_a_season_and_each_is_told_once(database_url: str) -> None:
+    store = Store(database_url, clock := Clock())
+    store.add_person("Roe", "viewer", "hash")
+    marks = store.claim_feed("audit", 1.0)
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        assert marks is not None
+        store.refuse_sign_in("Roe", address, locked=False)
+        (only,), marks = store.happenings(marks)
+        assert only.reason == address, "one that was there before is gone, and this one is told all the same"
+        clock.now += 91 * 86400
+    with store._read() as tx:
+        assert len(tx.execute(select(t.sign_ins)).all()) == 1
+    store.close()
+
+
 def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_url: str) -> None:
     clock = Clock()
     store = Store(database_url, clock)
@@ -386,7 +423,7 @@ def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_ur
         return None if found is None else found.role
 
     assert who() is None
-    store.begin_session("Roe", "a" * 64, 100)
+    store.begin_session("Roe", "a" * 64, 100, "192.0.2.1")
     store.set_role("Roe", "viewer")
     assert who() == "viewer", "from the next request on"
     for _ in range(2):
@@ -396,11 +433,11 @@ def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_ur
     assert who(look=False) == "viewer"
     clock.now += 20
     assert who() is None, "what the page asks by itself keeps no session alive"
-    store.begin_session("Roe", "b" * 64, 100)
+    store.begin_session("Roe", "b" * 64, 100, "192.0.2.1")
     assert store.person_of_session("b" * 64, **rules) is not None
     store.set_password("Roe", "another hash")
     assert store.person_of_session("b" * 64, **rules) is None
-    store.begin_session("Roe", "c" * 64, 100)
+    store.begin_session("Roe", "c" * 64, 100, "192.0.2.1")
     store.add_key("Roe", "d" * 64)
     assert store.person_of_key("d" * 64) is not None
     store.remove_person("Roe")

@@ -121,6 +121,15 @@ def test_a_verb_that_the_state_does_not_allow_is_refused_in_words(
     assert states(store) == [State.RESOLVING]
 
 
+def test_only_a_study_that_has_ended_is_run_again(store: Store) -> None:
+    key = store.force(STUDY, "now")
+    with pytest.raises(UnsuitableInput, match="the study is QUEUED; retry is possible only while it is done"):
+        store.retry(key, "please")
+    store.ignore_study(STUDY, "phantom")
+    store.retry(store.latest_of_study(STUDY), "no phantom")
+    assert states(store) == [State.QUEUED]
+
+
 def test_a_study_that_is_not_known_is_said_so(store: Store) -> None:
     with pytest.raises(UnsuitableInput, match="no study or case"):
         store.hold("1.2.3", "typo")

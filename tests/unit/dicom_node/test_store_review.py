@@ -85,14 +85,19 @@ def test_many_slices_may_go_instead_of_one_map(store: Store) -> None:
     assert said == [1, 1]  # once of the map, not once for each slice
 
 
-def test_only_the_newest_results_are_released_and_older_ones_never(store: Store) -> None:
+@pytest.mark.parametrize("named", ["study", "delivery"])
+def test_only_the_newest_results_are_released_and_older_ones_never(store: Store, named: str) -> None:
     first = results(store, "A", held=("A",))
     results(store, "A", held=("A",), number=2)
     assert store.deliveries_due() == []
     old = store.delivery(f"{first.case}:1:1:A")
     assert (old.state, old.reason) == (DeliveryState.HELD, AWAITS_RELEASE)
-    newer = store.release_results("1.7", "A", "released by Dr Roe: plausible")
-    assert [d.delivery_id for d in store.deliveries_due()] == [newer] == [f"{first.case}:2:1:A"]
+    newer, because = f"{first.case}:2:1:A", "released by Dr Roe: plausible"
+    if named == "study":
+        assert store.release_results("1.7", "A", because) == newer
+    else:
+        store.release_delivery(newer, because)
+    assert [d.delivery_id for d in store.deliveries_due()] == [newer]
     assert store.delivery(old.delivery_id).state is DeliveryState.CANCELLED
     assert store.revision(first).state is State.DONE
 

@@ -27,19 +27,13 @@ from dicom_node.measures import Measures
 from dicom_node.spool import Spool
 from dicom_node.store import Store, migrate
 from dicom_node.telling import AuditRules, EmailRules, NotifyRules, WebhookRules
-from tests.doors import Clock
-from tests.unit.dicom_node.test_store import an_instance
+from tests.doors import Clock, an_instance
 
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin")
 needs_rsyslog = pytest.mark.skipif(
     RSYSLOGD is None or not any(Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so")),
     reason="rsyslog is not installed (apt-get install rsyslog rsyslog-gnutls)",
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dicom_node.config import GatherRules
@@ -12,19 +10,9 @@ from dicom_node.gather import gather_once
 from dicom_node.intake import Intake
 from dicom_node.store import Store
 from dicom_node.study import CaseKey, State
-from tests.doors import STUDY, Clock, incoming, open_intake
+from tests.doors import STUDY, Clock, incoming
 
 RULES = GatherRules(quiet_period_s=60)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def intake(tmp_path: Path, clock: Clock, database_url: str) -> Intake:
-    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 @pytest.fixture

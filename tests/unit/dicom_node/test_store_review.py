@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.rungs import Rung
-from dicom_node.store import Made, Received, Sendable, Store, migrate
+from dicom_node.store import Made, Received, Sendable, Store
 from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
-from tests.doors import Clock
 
 FLOAT = Rung(ParametricMapStorage, "32-bit float")
 LESSER = Sendable("out/pm.lesser.dcm", "PM", "PM_HGG", "2.25.21", ParametricMapStorage, "b" * 64)
 NOTE = Made("out/note.dcm", "NOTE", "note", "2.25.31", "1.2.840.10008.5.1.4.1.1.88.59", "c" * 64)
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = Store(database_url, Clock())
-    if database_url.startswith("sqlite"):
-        migrate(store)
-    yield store
-    store.close()
 
 
 def results(store: Store, *destinations: str, held: tuple[str, ...] = (), number: int = 1) -> CaseKey:

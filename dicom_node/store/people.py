@@ -37,6 +37,16 @@ class Known:
     since: float
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """Who stood at the page's door when (UTC seconds); ``name`` is empty of nobody who is known."""
+
+    at: float
+    event: SignIn
+    name: str
+    address: str
+
+
 class PeopleStore(Database):
     """Rows of people, sessions, keys and sign-ins."""
 
@@ -107,6 +117,12 @@ class PeopleStore(Database):
         with self._write() as tx:
             known = tx.execute(select(t.people.c.name).where(t.people.c.name == name)).scalar()
             self._note_sign_in(tx, SignIn.LOCKED if locked else SignIn.REFUSED, known or "", address)
+
+    def sign_ins(self, most: int, offset: int = 0) -> list[Entrance]:
+        """Who signed in or out or was refused, the newest first."""
+        query = t.sign_ins.select().order_by(t.sign_ins.c.id.desc()).limit(most).offset(offset)
+        with self._read() as tx:
+            return [Entrance(r.at, SignIn(r.event), r.name, r.address) for r in tx.execute(query)]
 
     def _note_sign_in(self, tx: Connection, event: SignIn, name: str, address: str) -> None:
         now, s = self.clock(), t.sign_ins

@@ -16,8 +16,8 @@ STATES = {
     "RECEIVING": "still arriving, or waiting for what is missing",
     "QUEUED": "complete, waiting for a worker",
     "RESOLVING": "a worker makes the results",
-    "DELIVERING": "results are on their way",
-    "DONE": "every destination has the results",
+    "DELIVERING": "results, or notes that reject them, are on their way",
+    "DONE": "every destination has what it was to get",
     "IGNORED": "nothing is made of it",
     "HELD": "stopped until a person releases it",
     "FAILED": "needs a person",
@@ -33,12 +33,6 @@ STATES = {
 
 # A circuit's states are an electrician's words.
 _CIRCUITS = {"OPEN": "Failing", "CLOSED": "As usual"}
-
-ROLES = {
-    "viewer": "looks",
-    "operator": "acts on studies, deliveries and destinations",
-    "admin": "changes rules",
-}
 
 # What each act on a study does, for the person who is about to do it.
 ACTS = {
@@ -59,6 +53,14 @@ ACTS_ON_DELIVERY = {
 
 # What a delivery brings.
 PURPOSES = {"results": "results", "withdrawal": "note of withdrawal", "reason": "why there is no result"}
+
+# What became of somebody at the door.
+SIGN_INS = {
+    "login": "signed in",
+    "logout": "signed out",
+    "refused": "wrong password",
+    "locked": "wrong password, once too often: must wait",
+}
 
 # Where somebody signs in, or changes their own password.
 WRONG_SIGN_IN = "this name and password do not belong together"

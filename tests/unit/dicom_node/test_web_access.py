@@ -395,6 +395,10 @@ def test_who_signs_in_or_out_or_is_refused_is_kept_for_the_audit(local: Page) ->
         ("viewer", "login"),
         ("viewer", "logout"),
     ]
+    shown = signed_in(local, "admin").get("/system/sign-ins").text
+    assert all(words in shown for words in ("(nobody known)", "wrong password", "signed out", "127.0.0.1"))
+    assert "wrong field" not in shown
+    assert signed_in(local, "operator").get("/system/sign-ins").status_code == 403
 
 
 def test_sign_ins_are_kept_for_a_season_and_each_is_told_once(database_url: str) -> None:

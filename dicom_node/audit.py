@@ -1,7 +1,8 @@
 """DICOM audit messages (PS3.15 A.5) to an audit repository, by syslog over TLS (RFC 5425) or UDP (RFC 5426).
 
 Told from the store's events, in order and at least once, across restarts: the node started and stopped
-(A.5.3.1), a study's instances were received, a destination has all of a delivery (A.5.3.7).
+(A.5.3.1), a study's instances were received, a destination has all of a delivery (A.5.3.7), somebody
+signed in to the page or out, or was refused (A.5.3.12).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from . import feeds, log
 from .config import Settings
 from .destinations import DicomDestination
 from .errors import BadConfiguration, NodeError, PeerUnreachable
-from .store import Happening, Store, Transfer
+from .store import Happening, SignIn, Store, Transfer
 from .study import DeliveryState, Event
 from .telling import AuditRules
 from .tls import trusting
@@ -38,11 +39,16 @@ _STUDY = ("110180", "DCM", "Study Instance UID")
 _PATIENT = ("2", "RFC-3881", "Patient Number")
 _SOURCE, _DESTINATION = ("110153", "DCM", "Source Role ID"), ("110152", "DCM", "Destination Role ID")
 _APPLICATION = ("110150", "DCM", "Application")
-_ACTIVITY, _TRANSFERRED = (
+_ACTIVITY, _TRANSFERRED, _AUTHENTICATION = (
     ("110100", "DCM", "Application Activity"),
     ("110104", "DCM", "DICOM Instances Transferred"),
+    ("110114", "DCM", "User Authentication"),
 )
 _START, _STOP = ("110120", "DCM", "Application Start"), ("110121", "DCM", "Application Stop")
+_LOGIN, _LOGOUT = ("110122", "DCM", "Login"), ("110123", "DCM", "Logout")
+# RFC 3881 5.1.4: failures are minor where the action may be tried again, serious where it may not.
+_OUTCOMES = {SignIn.REFUSED: "4", SignIn.LOCKED: "8"}
+_NOBODY = "unknown"
 _APPLICATION_SERVER = "4"
 
 
@@ -81,8 +87,23 @@ class Auditor:
         _objects(root, transfer)
         return _text(root)
 
+    def signed(self, event: SignIn, name: str, address: str, at: float) -> str:
+        """User Authentication: a person signs in to the page or out, or is refused (PS3.15 A.5.3.12)."""
+        kind = _LOGOUT if event is SignIn.LOGOUT else _LOGIN
+        root = self._message(_AUTHENTICATION, "E", at, kind, _OUTCOMES.get(event, "0"))
+        who = ET.SubElement(root, "ActiveParticipant", UserID=name or _NOBODY, UserIsRequestor="true")
+        _place(who, address)
+        self._us(root, _APPLICATION, requestor=False)
+        self._audit_source(root)
+        return _text(root)
+
     def _message(
-        self, event: tuple[str, str, str], action: str, at: float, kind: tuple[str, str, str] | None = None
+        self,
+        event: tuple[str, str, str],
+        action: str,
+        at: float,
+        kind: tuple[str, str, str] | None = None,
+        outcome: str = "0",
     ) -> ET.Element:
         root = ET.Element("AuditMessage")
         identification = ET.SubElement(
@@ -90,7 +111,7 @@ class Auditor:
             "EventIdentification",
             EventActionCode=action,
             EventDateTime=_time(at),
-            EventOutcomeIndicator="0",
+            EventOutcomeIndicator=outcome,
         )
         _code(identification, "EventID", event)
         if kind is not None:
@@ -119,8 +140,7 @@ class Auditor:
             UserIsRequestor=_boolean(requestor),
         )
         if host:
-            who.set("NetworkAccessPointID", host)
-            who.set("NetworkAccessPointTypeCode", "2" if host[0].isdigit() or ":" in host else "1")
+            _place(who, host)
         _code(who, "RoleIDCode", role)
 
     def _audit_source(self, root: ET.Element) -> None:
@@ -155,6 +175,12 @@ def _object(
     _code(found, "ParticipantObjectIDTypeCode", code)
     ET.SubElement(found, "ParticipantObjectName").text = shown
     return found
+
+
+def _place(who: ET.Element, host: str) -> None:
+    """``host``: a name (1) or an address (2)."""
+    who.set("NetworkAccessPointID", host)
+    who.set("NetworkAccessPointTypeCode", "2" if host[:1].isdigit() or ":" in host else "1")
 
 
 def _code(parent: ET.Element, name: str, code: tuple[str, str, str]) -> None:
@@ -250,6 +276,9 @@ def _messages(happening: Happening, store: Store, auditor: Auditor) -> list[str]
     if happening.about == "delivery" and happening.state == DeliveryState.DELIVERED:
         transfer = store.sent(happening.subject)
         return [auditor.sent(transfer, happening.at)] if transfer is not None else []
+    if happening.about == "sign-in":
+        who, address = happening.subject, happening.reason
+        return [auditor.signed(SignIn(happening.event), who, address, happening.at)]
     return []
 
 

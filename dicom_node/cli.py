@@ -25,7 +25,7 @@ from . import (
     cli_torture,
     config,
 )
-from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json
+from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json, told
 from .errors import NodeError, Refused, TemporaryError
 
 app = typer.Typer(
@@ -126,6 +126,7 @@ def migrate(
     to: Annotated[
         str, typer.Option(help="Go back to an older version's schema, with the node stopped and backed up.")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Bring the database to this version's schema, and the workflow engine's to the engine's.
 
@@ -139,12 +140,12 @@ def migrate(
     storage = load_settings(config_file).storage
     if to:
         go_back(Store(storage.database_url), to)
-        out.print(f"the schema is {to}: start only the version that it belongs to")
+        told(as_json, f"the schema is {to}: start only the version that it belongs to", schema=to)
         return
     run(Store(storage.database_url))
     if storage.engine_database:
         migrate_engine(storage.engine_url)
-    out.print(f"the schema is this version's: {newest()}")
+    told(as_json, f"the schema is this version's: {newest()}", schema=newest())
 
 
 for verbs in (

@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_common import ConfigFile, err, load_settings
-from .cli_common import out as console
+from .cli_common import AsJson, ConfigFile, err, load_settings, told
 from .errors import BadConfiguration, UnsuitableInput
 
 
@@ -27,6 +26,7 @@ def process(
     method: Annotated[str, typer.Option(help="For instance bicubic, unet+fnlm+dc.")] = "",
     layout: Annotated[str, typer.Option(help="results, or bids: add to a BIDS data set.")] = "results",
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Super-resolve one case from disk, without any network or database.
 
@@ -60,10 +60,17 @@ def process(
                 out.rmdir()
             shutil.move(folder, out)
     report = solved.report
+    seconds = report["timings_s"]["total"]
     for warning in report["warnings"]:
         err.print(f"warning: {warning}")
-    console.print(
-        f"{len(report['maps'])} maps by {report['method']} in {report['timings_s']['total']:.1f} s: {out}"
+    told(
+        as_json,
+        f"{len(report['maps'])} maps by {report['method']} in {seconds:.1f} s: {out}",
+        folder=str(out),
+        maps=report["maps"],
+        method=report["method"],
+        seconds=seconds,
+        warnings=report["warnings"],
     )
 
 
@@ -75,6 +82,7 @@ def simulate(
     lesion: Annotated[str, typer.Option(help="Regime: match, mismatch or none.")] = "mismatch",
     form: Annotated[str, typer.Option("--format", help="dicom or nifti.")] = "dicom",
     maps: Annotated[str, typer.Option(help="Metabolites: the seven usual ones, or all twenty.")] = "usual",
+    as_json: AsJson = False,
 ) -> None:
     """Write a simulated glioma study as a site would export it, with the truth beside it.
 
@@ -84,7 +92,8 @@ def simulate(
 
     began = time.monotonic()
     write_case(out, labels=labels, template=template, seed=seed, lesion=lesion, form=form, maps=maps)
-    console.print(f"{out} in {time.monotonic() - began:.1f} s")
+    seconds = round(time.monotonic() - began, 1)
+    told(as_json, f"{out} in {seconds} s", folder=str(out), seconds=seconds)
 
 
 def demo(

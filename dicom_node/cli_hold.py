@@ -41,9 +41,6 @@ def retry(
         told(as_json, f"delivery {what} will be tried again", delivery=what)
         return
     key = store.latest_of_study(what)
-    revision = store.revision(key)
-    if revision.state not in ("DONE", "FAILED", "IGNORED"):
-        raise UnsuitableInput(f"case {key} is {revision.state}; only an ended one is run again")
     store.retry(key, "retried by a person")
     _say(as_json, key, "is queued again")
 

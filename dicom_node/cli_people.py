@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.prompt import Prompt
 
-from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json
+from .cli_common import AsJson, ConfigFile, err, load_settings, out, print_json, told
 from .errors import UnsuitableInput
 from .store import Store
 
@@ -36,7 +36,11 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    name: Name, role: RoleName = "viewer", stdin: FromStdin = False, config_file: ConfigFile = None
+    name: Name,
+    role: RoleName = "viewer",
+    stdin: FromStdin = False,
+    config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let a person sign in; asks for their password twice.
 
@@ -51,7 +55,7 @@ def add(
     if any(p.name == name for p in store.people()):
         raise UnsuitableInput(f"{name} is known already")
     store.add_person(name, role, hashed(_asked(stdin)))
-    out.print(f"{name} may sign in as {role}")
+    told(as_json, f"{name} may sign in as {role}", name=name, role=role)
 
 
 def list_people(config_file: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -73,6 +77,7 @@ def role(
     name: Name,
     role: Annotated[str, typer.Argument(help="viewer, operator or admin.")],
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give a person another role, from their next click on.
 
@@ -80,10 +85,12 @@ def role(
     """
     _known(role)
     _store(config_file).set_role(name, role)
-    out.print(f"{name} is {role}")
+    told(as_json, f"{name} is {role}", name=name, role=role)
 
 
-def password(name: Name, stdin: FromStdin = False, config_file: ConfigFile = None) -> None:
+def password(
+    name: Name, stdin: FromStdin = False, config_file: ConfigFile = None, as_json: AsJson = False
+) -> None:
     """Give a person another password; whoever is signed in by the old one is not any more.
 
     Example: mrsi-node user password "Dr Roe"
@@ -94,22 +101,23 @@ def password(name: Name, stdin: FromStdin = False, config_file: ConfigFile = Non
     if store.password_of(name) is None:
         raise UnsuitableInput(f"nobody here is called {name} (see: mrsi-node user list)")
     store.set_password(name, hashed(_asked(stdin)))
-    out.print(f"{name} has a new password")
+    told(as_json, f"{name} has a new password", name=name)
 
 
-def remove(name: Name, config_file: ConfigFile = None) -> None:
+def remove(name: Name, config_file: ConfigFile = None, as_json: AsJson = False) -> None:
     """A person may sign in no more; their sessions and keys end at once.
 
     Example: mrsi-node user remove "Dr Roe"
     """
     _store(config_file).remove_person(name)
-    out.print(f"{name} may sign in no more")
+    told(as_json, f"{name} may sign in no more", name=name)
 
 
 def key(
     name: Name,
     forget: Annotated[bool, typer.Option(help="Make none: end all keys of this person.")] = False,
     config_file: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key to the page's API, for a program that acts as this person; it is shown this once.
 
@@ -119,12 +127,13 @@ def key(
 
     store = _store(config_file)
     if forget:
-        out.print(f"{store.remove_keys(name)} keys of {name} are worth nothing any more")
+        ended = store.remove_keys(name)
+        told(as_json, f"{ended} keys of {name} are worth nothing any more", name=name, ended=ended)
         return
     made = secrets.token_urlsafe(32)
     store.add_key(name, digest("key", made))
     err.print("keep it secret; it is sent as: Authorization: Bearer KEY")
-    out.print(made)
+    print_json({"name": name, "key": made}) if as_json else out.print(made)
 
 
 def _store(config_file: ConfigFile) -> Store:

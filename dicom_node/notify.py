@@ -79,8 +79,8 @@ def _words(happening: Happening) -> tuple[About | None, str, str]:
         return "destination", f"destination {h.subject}: {h.event}", "/destinations"
     if h.about == "quarantine":
         return "quarantine", "a received file was refused and put into quarantine", "/system"
-    if h.about == "delivery":
-        return None, "", ""  # the study it belongs to follows it
+    if h.about in ("delivery", "sign-in"):
+        return None, "", ""  # the study of a delivery follows it; sign-ins are for the audit repository
     case = h.subject.split("/")[0]
     if h.event == "withdrawn":
         return "withdrawn", f"results of study {h.subject} were withdrawn", f"/studies/{case}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from . import boundary, log
+from . import boundary, log, orphan
 from .config import Settings
 from .errors import BadConfiguration, PermanentError, TemporaryError
 from .spool import Spool
@@ -248,11 +248,5 @@ def _room_main(room: Room, settings: Settings, parent: int) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-
-    def leave_with_parent() -> None:
-        while not stop.wait(1.0):
-            if os.getppid() != parent:
-                stop.set()
-
-    threading.Thread(target=leave_with_parent, daemon=True, name="parent-watch").start()
+    orphan.leave_with(parent, stop.set)
     room(settings, stop)

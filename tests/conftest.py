@@ -1,4 +1,4 @@
-"""Fixtures for every kind of test: a real PostgreSQL, and each of the two databases in turn."""
+"""Fixtures for every kind of test: PostgreSQL, each of the two databases, an empty node on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.doors import sqlite_in
+from dicom_node.intake import Intake
+from dicom_node.store import Store
+from tests.doors import Clock, open_intake, sqlite_in
 from tests.postgres import Postgres, needs_postgres
 
 
@@ -46,3 +48,23 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'empty.sqlite'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.database()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Of what is opened for the test: it stands still unless it is told to go on."""
+    return Clock()
+
+
+@pytest.fixture
+def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    """The node's store, without rows."""
+    store = Store(database_url, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def intake(tmp_path: Path, clock: Clock, database_url: str) -> Intake:
+    """An intake with a spool of its own, without studies."""
+    return open_intake(tmp_path, clock=clock, database=database_url)

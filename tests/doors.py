@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_node.intake import Incoming, Intake
 from dicom_node.spool import Spool
-from dicom_node.store import Store, migrate
+from dicom_node.store import Received, Store, migrate
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 STUDY = f"{ROOT}.1"
@@ -115,3 +116,26 @@ def compressed(ds: Dataset, transfer_syntax: str) -> Dataset:
 def incoming(number: int = 1, **attributes: object) -> Incoming:
     """A slice as the intake gets it from a folder."""
     return Incoming(as_file(mr_slice(number, **attributes)))  # type: ignore[arg-type]
+
+
+_numbers = count(1)
+
+
+def an_instance(study: str = "1.1", **changed: str) -> Received:
+    """A new instance of ``study``, as the store gets it."""
+    uid = f"{study}.{next(_numbers)}"
+    values: dict[str, str] = {
+        "sop_uid": uid,
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.4",
+        "series_uid": f"{study}.0",
+        "study_uid": study,
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "frame_of_reference_uid": "",
+        "accession_number": "",
+        "patient_id": "P1",
+        "issuer": "",
+        "path": f"in/{uid}",
+        "sha256": uid,
+        "source": "test",
+    }
+    return Received(**{**values, **changed}, size=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dicom_node import bids, log
+from dicom_node import bids, log, orphan
 from dicom_node.config import Settings
 from dicom_node.errors import NodeError
 from dicom_node.process import Results
@@ -41,13 +40,7 @@ class Task:
 def begin(threads: int, parent: int) -> None:
     """What a worker process does first: take its share of the cores, and leave when its parent has."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-
-    def leave_with_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(3)
-
-    threading.Thread(target=leave_with_parent, daemon=True, name="parent-watch").start()
+    orphan.leave_with(parent, lambda: os._exit(3))
 
 
 def run(task: Task) -> str:

@@ -14,7 +14,7 @@ from .ledger import GENESIS, Entry, Kind
 from .measures import MeasureStore, Waiting
 from .migrate import go_back, is_current, migrate, newest
 from .overview import Overview
-from .people import Known, PeopleStore
+from .people import Entrance, Known, PeopleStore, SignIn
 from .persons import PersonStore
 from .proofs import Taken
 from .queue import Arrived, Pulse, Queued, QueueStore, Sent
@@ -36,6 +36,7 @@ __all__ = [
     "Database",
     "Delivery",
     "DeliveryStore",
+    "Entrance",
     "Entry",
     "Finding",
     "Happening",
@@ -63,6 +64,7 @@ __all__ = [
     "Revision",
     "Sendable",
     "Sent",
+    "SignIn",
     "Standing",
     "Store",
     "Taken",

@@ -22,15 +22,17 @@ class Marks:
     event: int
     destination_event: int
     quarantined: int
+    sign_in: int
     failures: int = 0
 
 
 @dataclass(frozen=True)
 class Happening:
-    """Something that happened. ``about``: "study", "delivery", "destination" or "quarantine".
+    """Something that happened. ``about``: "study", "delivery", "destination", "quarantine" or "sign-in".
 
-    ``subject``: case/revision, the delivery's id, the destination's name; empty for quarantine. ``reason``
-    may quote what persons and headers say. ``at``: UTC seconds.
+    ``subject``: case/revision, the delivery's id, the destination's or person's name; empty for quarantine
+    and for nobody who is known. ``reason`` may quote what persons and headers say; of a sign-in it is the
+    address. ``at``: UTC seconds.
     """
 
     at: float
@@ -60,19 +62,21 @@ class FeedStore(Database):
             if now < max(row.next_try_at or 0, row.claimed_until or 0) <= now + LONGEST_SILENCE_S:
                 return None
             tx.execute(t.feeds.update().where(f.name == name).values(claimed_until=now + lease_s))
-            return Marks(row.event, row.destination_event, row.quarantined, row.failures)
+            return Marks(row.event, row.destination_event, row.quarantined, row.sign_in, row.failures)
 
     def happenings(self, after: Marks) -> tuple[list[Happening], Marks]:
         """What happened after those marks, in order of time, and the marks behind it."""
-        events, destinations, quarantine = _READ
+        events, destinations, quarantine, sign_ins = _READ
         with self._read() as tx:
             of_studies = tx.execute(_next(events, after.event)).all()
             of_destinations = tx.execute(_next(destinations, after.destination_event)).all()
             refused = tx.execute(_next(quarantine, after.quarantined)).all()
+            signed = tx.execute(_next(sign_ins, after.sign_in)).all()
         found = [
             *(_of_study(r) for r in of_studies),
             *(Happening(r.at, "destination", r.destination, r.event, "", r.reason) for r in of_destinations),
             *(Happening(r.at, "quarantine", "", "quarantined", "", r.reason) for r in refused),
+            *(Happening(r.at, "sign-in", r.name, r.event, "", r.address) for r in signed),
         ]
         behind = Marks(
             *(
@@ -81,6 +85,7 @@ class FeedStore(Database):
                     (of_studies, after.event),
                     (of_destinations, after.destination_event),
                     (refused, after.quarantined),
+                    (signed, after.sign_in),
                 )
             )
         )
@@ -100,7 +105,7 @@ class FeedStore(Database):
             tx.execute(t.feeds.update().where(f.name == name).values(**values))
 
 
-_READ = (t.events, t.destination_events, t.quarantine)
+_READ = (t.events, t.destination_events, t.quarantine, t.sign_ins)
 
 
 def _last(tx: Connection, table: Table) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +15,17 @@ from .base import Database
 
 # A session's last look is written down no more often than this.
 _LOOKS_S = 60.0
+# Sign-ins are kept so long, for whoever has not been told of them yet.
+_SIGN_INS_S = 90 * 86400.0
+
+
+class SignIn(StrEnum):
+    """What became of somebody at the page's door; ``LOCKED``: refused, and made to wait by that."""
+
+    LOGIN = "login"
+    LOGOUT = "logout"
+    REFUSED = "refused"
+    LOCKED = "locked"
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,18 @@ class Known:
     since: float
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """Who stood at the page's door when (UTC seconds); ``name`` is empty of nobody who is known."""
+
+    at: float
+    event: SignIn
+    name: str
+    address: str
+
+
 class PeopleStore(Database):
-    """Rows of people, sessions and keys."""
+    """Rows of people, sessions, keys and sign-ins."""
 
     def people(self) -> list[Known]:
         """Everybody, by name."""
@@ -73,17 +95,40 @@ class PeopleStore(Database):
         with self._read() as tx:
             return tx.execute(select(t.people.c.password).where(t.people.c.name == name)).scalar()
 
-    def begin_session(self, name: str, sha256: str, longest_s: float) -> None:
-        """``name`` has signed in. Sessions older than ``longest_s`` are swept out."""
+    def begin_session(self, name: str, sha256: str, longest_s: float, address: str) -> None:
+        """``name`` has signed in from ``address``. Sessions older than ``longest_s`` are swept out."""
         now = self.clock()
         with self._write() as tx:
             tx.execute(t.sessions.delete().where(t.sessions.c.begun_at < now - longest_s))
             tx.execute(t.sessions.insert().values(sha256=sha256, name=name, begun_at=now, seen_at=now))
+            self._note_sign_in(tx, SignIn.LOGIN, name, address)
 
-    def end_session(self, sha256: str) -> None:
+    def end_session(self, sha256: str, address: str) -> None:
         """Signed out; nothing to end is fine."""
+        this = t.sessions.c.sha256 == sha256
         with self._write() as tx:
-            tx.execute(t.sessions.delete().where(t.sessions.c.sha256 == sha256))
+            name = tx.execute(select(t.sessions.c.name).where(this)).scalar()
+            if name is not None:
+                tx.execute(t.sessions.delete().where(this))
+                self._note_sign_in(tx, SignIn.LOGOUT, name, address)
+
+    def refuse_sign_in(self, name: str, address: str, locked: bool) -> None:
+        """A wrong password. A name of nobody is not kept: it may be a password in the wrong field."""
+        with self._write() as tx:
+            known = tx.execute(select(t.people.c.name).where(t.people.c.name == name)).scalar()
+            self._note_sign_in(tx, SignIn.LOCKED if locked else SignIn.REFUSED, known or "", address)
+
+    def sign_ins(self, most: int, offset: int = 0) -> list[Entrance]:
+        """Who signed in or out or was refused, the newest first."""
+        query = t.sign_ins.select().order_by(t.sign_ins.c.id.desc()).limit(most).offset(offset)
+        with self._read() as tx:
+            return [Entrance(r.at, SignIn(r.event), r.name, r.address) for r in tx.execute(query)]
+
+    def _note_sign_in(self, tx: Connection, event: SignIn, name: str, address: str) -> None:
+        now, s = self.clock(), t.sign_ins
+        tx.execute(s.insert().values(at=now, event=event, name=name, address=address))
+        # Only now, with a newer one there: SQLite would begin to count anew after the last one went.
+        tx.execute(s.delete().where(s.c.at < now - _SIGN_INS_S))
 
     def person_of_session(
         self, sha256: str, *, longest_s: float, idle_s: float, looks: bool = True

@@ -1,4 +1,4 @@
-"""What a person asks of a study: force, hold, release, ignore; each an event in its history."""
+"""What a person asks of a study: force, hold, release, ignore, retry; each an event in its history."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ class PersonStore(RevisionStore):
             self._allow(state, Event.IGNORED, "ignore", "it is receiving, queued, held or failed")
             self._advance(tx, key, Event.IGNORED, because)
             return key
+
+    def retry(self, key: CaseKey, because: str) -> None:
+        """Run an ended revision again: a new attempt."""
+        with self._write() as tx:
+            r = t.revisions.c
+            query = select(r.state).where(r.case_id == key.case, r.revision == key.revision)
+            state = State(tx.execute(query).scalar_one())
+            self._allow(state, Event.RETRIED, "retry", "it is done, failed or ignored")
+            if self._ignored_by_a_person(tx, key):  # what came since belongs to it
+                self._freeze(tx, key)
+            self._advance(tx, key, Event.RETRIED, because, attempt=r.attempt + 1)
 
     def _newest(self, tx: Connection, study_or_case: str) -> tuple[CaseKey, State]:
         r, case = t.revisions.c, self._case_named(tx, study_or_case)

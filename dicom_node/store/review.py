@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from dicom_node.errors import TemporaryError, UnsuitableInput
-from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
+from dicom_node.study import CaseKey, DeliveryState, Event, Purpose, State
 
 from . import tables as t
-from .deliveries import Delivery, Sendable, _delivery, _sendable
+from .deliveries import Sendable, _delivery, _sendable
 from .forms import FormStore
 from .handling import HandlingStore
 from .ledger import Deed, Kind
 from .revisions import Made, RevisionStore
 
-_SUPERSEDED = "superseded before its release"
 _NOT_ENDED = (
     DeliveryState.PENDING,
     DeliveryState.WAITING,
@@ -46,7 +45,7 @@ class ReviewStore(RevisionStore, FormStore, HandlingStore):
     def release_results(self, study_or_case: str, destination: str, because: str) -> str:
         """The newest results of a study that wait for their release go to ``destination``.
 
-        Older ones that wait are superseded. Returns the delivery. Raises UnsuitableInput if none waits.
+        Returns the delivery. Raises UnsuitableInput if none waits.
         """
         case = self.case_of(study_or_case)
         waiting = [] if case is None else self._held_for_release(case, destination)
@@ -56,34 +55,8 @@ class ReviewStore(RevisionStore, FormStore, HandlingStore):
                 "(see: mrsi-node status)"
             )
         newest = waiting[-1]
-        self.release_awaited(newest.delivery_id, because)
+        self.release_delivery(newest.delivery_id, because)
         return newest.delivery_id
-
-    def release_awaited(self, delivery_id: str, because: str) -> None:
-        """Results that wait for someone to look at them go on; older ones that wait are superseded.
-
-        Raises UnsuitableInput as ``release_delivery``.
-        """
-        delivery = self.delivery(delivery_id)
-        self.release_delivery(delivery_id, because)
-        self.supersede_unreleased(delivery.key, delivery.result_attempt)
-
-    def supersede_unreleased(self, key: CaseKey, attempt: int) -> None:
-        """Newer results are there: what was held for release before them is not to be sent any more."""
-        for old in self._held_for_release(key.case):
-            if (old.key.revision, old.result_attempt) < (key.revision, attempt):
-                self._move(old, DeliveryState.CANCELLED, _SUPERSEDED, next_try_at=None)
-
-    def _held_for_release(self, case: str, destination: str | None = None) -> list[Delivery]:
-        """Oldest results first."""
-        d = t.deliveries.c
-        query = t.deliveries.select().where(
-            d.case_id == case, d.state == DeliveryState.HELD, d.reason == AWAITS_RELEASE
-        )
-        if destination is not None:
-            query = query.where(d.destination == destination)
-        with self._read() as tx:
-            return [_delivery(r) for r in tx.execute(query.order_by(d.revision, d.result_attempt))]
 
     def kept_results(self, study_or_case: str) -> Kept:
         """What destinations have of a study. Raises UnsuitableInput if it has no results."""

@@ -324,13 +324,6 @@ class RevisionStore(InstanceStore):
         with self._write() as tx:
             return self._advance(tx, key, event, because)
 
-    def retry(self, key: CaseKey, because: str) -> None:
-        """A person wants the revision run again: a new attempt."""
-        with self._write() as tx:
-            if self._ignored_by_a_person(tx, key):  # what came since belongs to it
-                self._freeze(tx, key)
-            self._advance(tx, key, Event.RETRIED, because, attempt=t.revisions.c.attempt + 1)
-
     def latest_of_study(self, study_or_case: str) -> CaseKey:
         """The newest revision of a study (or case) that may be resubmitted.
 

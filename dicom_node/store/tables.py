@@ -365,7 +365,7 @@ workers = Table(
     Column("taken_over_by", String(32)),
 )
 
-# Who is told of events, destination events and quarantined files, and up to which of each.
+# Who is told of events, destination events, quarantined files and sign-ins, and up to which of each.
 feeds = Table(
     "feeds",
     metadata,
@@ -373,6 +373,7 @@ feeds = Table(
     Column("event", Integer, nullable=False),
     Column("destination_event", Integer, nullable=False),
     Column("quarantined", Integer, nullable=False),
+    Column("sign_in", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False),
     Column("next_try_at", Float),
     Column("claimed_until", Float),
@@ -403,4 +404,15 @@ keys = Table(
     Column("sha256", String(64), primary_key=True),
     Column("name", ForeignKey(people.c.name), nullable=False, index=True),
     Column("since", Float, nullable=False),
+)
+
+# Who signed in or out, or was refused (people.SignIn), from which address.
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("name", String(64), nullable=False),  # empty: nobody who is known
+    Column("address", Text, nullable=False),
 )

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from dicom_node import orphan
 from dicom_node.demo import free_port, wait_for_port
 
 AE_TITLE = "TORTUREPACS"
@@ -174,12 +176,8 @@ def main() -> None:
     ae.maximum_associations = 20
     for sop_class in _CLASSES:
         ae.add_supported_context(sop_class)
-    parent = os.getppid()
+    orphan.leave_with(os.getppid(), partial(os.kill, os.getpid(), signal.SIGKILL))  # nobody is left to tell
     ae.start_server(
         ("127.0.0.1", port),
-        block=False,
         evt_handlers=[(evt.EVT_C_STORE, scp.on_store), (evt.EVT_C_FIND, scp.on_find)],
     )
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGKILL)  # nobody is left to tell it anything

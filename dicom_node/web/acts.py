@@ -5,16 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from dicom_node import log
-from dicom_node.errors import UnsuitableInput
-from dicom_node.store import Store
-from dicom_node.study import (
-    AWAITS_RELEASE,
-    TRANSITIONS,
-    UNDER_WAY,
-    DeliveryState,
-    Event,
-    State,
-)
+from dicom_node.study import TRANSITIONS, UNDER_WAY, DeliveryState, Event, State
 
 from .access import Signature
 from .desk import Desk
@@ -76,20 +67,12 @@ def act(desk: Desk, verb: Verb, case: str, signed: Signature, patient_safety: bo
     elif verb is Verb.IGNORE:
         store.ignore_study(case, f"ignored by {by}: {why}")
     elif verb is Verb.RETRY:
-        _retry(store, case, f"retried by {by}: {why}")
+        store.retry(store.latest_of_study(case), f"retried by {by}: {why}")
     else:
         from dicom_node.withdraw import withdraw  # reads and writes DICOM: of no use to other pages
 
         withdraw(desk.settings, store, desk.spool, case, by=by, because=why, patient_safety=patient_safety)
     _LOG.info("study.acted", act=str(verb), case=case, by=by)
-
-
-def _retry(store: Store, case: str, because: str) -> None:
-    key = store.latest_of_study(case)
-    state = store.revision(key).state
-    if Verb.RETRY not in possible(state):
-        raise UnsuitableInput(f"the study is {state}; only one that has ended is run again")
-    store.retry(key, because)
 
 
 def act_on_delivery(desk: Desk, verb: DeliveryVerb, delivery: str, signed: Signature) -> None:
@@ -99,8 +82,6 @@ def act_on_delivery(desk: Desk, verb: DeliveryVerb, delivery: str, signed: Signa
         store.hold_delivery(delivery, f"held by {by}: {why}")
     elif verb is DeliveryVerb.RETRY:
         store.retry_delivery(delivery, f"retried by {by}: {why}")
-    elif store.delivery(delivery).reason == AWAITS_RELEASE:
-        store.release_awaited(delivery, f"released by {by}: {why}")
     else:
         store.release_delivery(delivery, f"released by {by}: {why}")
     _LOG.info("delivery.acted", act=str(verb), delivery=delivery, by=by)

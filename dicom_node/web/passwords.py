@@ -25,7 +25,8 @@ def hashed(password: str) -> str:
     """Raises UnsuitableInput if it is too short to be one (NIST SP 800-63B: length, no other rule)."""
     if not SHORTEST <= len(password) <= _LONGEST:
         raise UnsuitableInput(f"a password has {SHORTEST} to {_LONGEST} characters")
-    return _HASHER.hash(password)
+    with _TURN:
+        return _HASHER.hash(password)
 
 
 def is_right(password: str, kept: str | None) -> bool:

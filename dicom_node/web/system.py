@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from .access import Operator, Viewer
+from .access import Admin, Operator, Viewer
 from .desk import AtDesk, Desk
 from .render import render
 
@@ -64,6 +64,15 @@ def audit(
     """What persons did, the newest first."""
     rows = desk.store.acts_of_persons(_PAGE + 1, (page - 1) * _PAGE)
     return render(request, "audit.html", rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
+
+
+@router.get("/system/sign-ins")
+def sign_ins(
+    request: Request, desk: AtDesk, person: Admin, page: Annotated[int, Query(ge=1, le=1000)] = 1
+) -> HTMLResponse:
+    """Who signed in or out or was refused, and from where, the newest first."""
+    rows = desk.store.sign_ins(_PAGE + 1, (page - 1) * _PAGE)
+    return render(request, "sign_ins.html", rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
 
 
 @lru_cache(1)

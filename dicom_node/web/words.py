@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 # Address, name and least role of each page in the navigation; only those that are there are shown.
 NAVIGATION: tuple[tuple[str, str, int], ...] = (
     ("/", "Queue", 1),
@@ -14,8 +16,8 @@ STATES = {
     "RECEIVING": "still arriving, or waiting for what is missing",
     "QUEUED": "complete, waiting for a worker",
     "RESOLVING": "a worker makes the results",
-    "DELIVERING": "results are on their way",
-    "DONE": "every destination has the results",
+    "DELIVERING": "results, or notes that reject them, are on their way",
+    "DONE": "every destination has what it was to get",
     "IGNORED": "nothing is made of it",
     "HELD": "stopped until a person releases it",
     "FAILED": "needs a person",
@@ -31,12 +33,6 @@ STATES = {
 
 # A circuit's states are an electrician's words.
 _CIRCUITS = {"OPEN": "Failing", "CLOSED": "As usual"}
-
-ROLES = {
-    "viewer": "looks",
-    "operator": "acts on studies, deliveries and destinations",
-    "admin": "changes rules",
-}
 
 # What each act on a study does, for the person who is about to do it.
 ACTS = {
@@ -58,6 +54,21 @@ ACTS_ON_DELIVERY = {
 # What a delivery brings.
 PURPOSES = {"results": "results", "withdrawal": "note of withdrawal", "reason": "why there is no result"}
 
+# What became of somebody at the door.
+SIGN_INS = {
+    "login": "signed in",
+    "logout": "signed out",
+    "refused": "wrong password",
+    "locked": "wrong password, once too often: must wait",
+}
+
+# Where somebody signs in, or changes their own password.
+WRONG_SIGN_IN = "this name and password do not belong together"
+WRONG_OLD_PASSWORD = "this is not your password"
+PASSWORDS_DIFFER = "the two new passwords differ"
+NO_PASSWORDS = "this page keeps no passwords"
+NO_PASSWORD_BY_KEY = "a key changes no password: sign in with the old one"
+
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -72,6 +83,11 @@ def duration(seconds: float) -> str:
 def age(at: float, now: float) -> str:
     """How long ago, or how long until."""
     return duration(now - at) if at <= now else f"in {duration(at - now)}"
+
+
+def too_many_tries(wait_s: float) -> str:
+    """What somebody is told who may try again in ``wait_s``."""
+    return f"too many wrong passwords: try again in {math.ceil(wait_s / 60)} min"
 
 
 def state(name: str) -> str:

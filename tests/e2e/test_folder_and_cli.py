@@ -102,9 +102,13 @@ def test_process_writes_the_contract_for_both_forms(form, tmp_path):
         builders.write(builders.study(), case)
     else:
         simulate.write_nifti(builders.acquisition(), case)
-    done = cli("process", case, "--out", out, "--method", "bicubic+fnlm+dc")
+    done = cli("process", case, "--out", out, "--method", "bicubic+fnlm+dc", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((out / "report.json").read_text())
+    told = json.loads(done.stdout)
+    assert {k: told[k] for k in ("folder", "maps", "method", "warnings")} == {
+        "folder": str(out), **{k: report[k] for k in ("maps", "method", "warnings")}
+    }  # fmt: skip
     assert report.keys() >= REPORT_KEYS
     assert report["method"] == "bicubic+fnlm+dc"
     for name in report["maps"]:
@@ -167,7 +171,8 @@ def test_an_unknown_method_names_those_there_are(tmp_path):
 @pytest.mark.slow
 def test_simulate_and_process_find_the_lesion_where_the_truth_has_it(tmp_path):
     """The published contract end to end: a simulated glioma, and the lesion overlaps the true one."""
-    assert cli("simulate", tmp_path / "case", "--seed", 3, "--format", "nifti").returncode == 0
+    done = cli("simulate", tmp_path / "case", "--seed", 3, "--format", "nifti", "--json")
+    assert json.loads(done.stdout)["folder"] == str(tmp_path / "case")
     truth = nibabel.load(tmp_path / "case" / "truth" / "lesion.nii.gz")
     done = cli("process", tmp_path / "case", "--out", tmp_path / "out", "--method", "bicubic+dc")
     assert done.returncode == 0, done.stderr

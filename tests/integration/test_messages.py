@@ -27,19 +27,13 @@ from dicom_node.measures import Measures
 from dicom_node.spool import Spool
 from dicom_node.store import Store, migrate
 from dicom_node.telling import AuditRules, EmailRules, NotifyRules, WebhookRules
-from tests.doors import Clock
-from tests.unit.dicom_node.test_store import an_instance
+from tests.doors import Clock, an_instance
 
 RSYSLOGD = shutil.which("rsyslogd", path="/usr/sbin")
 needs_rsyslog = pytest.mark.skipif(
     RSYSLOGD is None or not any(Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so")),
     reason="rsyslog is not installed (apt-get install rsyslog rsyslog-gnutls)",
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -291,6 +285,41 @@ def test_a_repository_is_told_who_sent_which_instances_of_whom(
     assert source is not None
     assert source.get("AuditEnterpriseSiteID") == "Ward <7>"
     assert activity.find("EventIdentification/EventTypeCode").get("csd-code") == "110120"  # type: ignore[union-attr]
+
+
+@needs_rsyslog
+def test_a_repository_is_told_who_signed_in_and_out_and_who_was_refused(
+    store: Store, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    """PS3.15 A.5.3.12; a minor failure may be tried again, a serious one must wait (RFC 3881 5.1.4)."""
+    rules = AuditRules(host="localhost", port=free_port(), ca_file=certificate[0])
+    auditor, syslog = audit.Auditor(Settings(audit=rules)), audit.Syslog(rules)
+    audit.tell(store, auditor, syslog)  # begins here
+    store.add_person("Dr Roe", "viewer", "hash")
+    store.refuse_sign_in("Dr Roe", "192.0.2.7", locked=False)
+    store.refuse_sign_in("nobody who is known", "2001:db8::7", locked=True)
+    store.begin_session("Dr Roe", "a" * 64, 3600, "192.0.2.7")
+    store.end_session("a" * 64, "192.0.2.7")
+    store.end_session("a" * 64, "192.0.2.7")
+    with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
+        audit.tell(store, auditor, syslog)
+        told = messages(log, 4)
+    found = []
+    for message in told:
+        event, person, node = message[0], message[1], message[2]
+        assert [e.get("csd-code") for e in event] in (["110114", "110122"], ["110114", "110123"])
+        assert (person.get("UserIsRequestor"), node.get("UserIsRequestor")) == ("true", "false")
+        assert person.get("NetworkAccessPointTypeCode") == "2"
+        where = person.get("NetworkAccessPointID")
+        found.append(
+            (person.get("UserID"), event[1].get("originalText"), event.get("EventOutcomeIndicator"), where)
+        )
+    assert found == [
+        ("Dr Roe", "Login", "4", "192.0.2.7"),
+        ("unknown", "Login", "8", "2001:db8::7"),
+        ("Dr Roe", "Login", "0", "192.0.2.7"),
+        ("Dr Roe", "Logout", "0", "192.0.2.7"),
+    ]
 
 
 @needs_rsyslog

@@ -35,14 +35,18 @@ test('a viewer sees destinations, rules and the system, and acts on none', async
     await page.goto(address);
     assert.equal(await page.locator('main form, main a.button').count(), 0, address);
   }
-  for (const address of ['/system/audit', '/system/quarantine']) {
+  for (const address of ['/system/audit', '/system/quarantine', '/system/sign-ins']) {
     assert.equal((await page.goto(address)).status(), 403);
   }
   well(page, 'viewer');
 });
 
-test('an admin drops a file, and tries other rules on what came lately', async () => {
+test('an admin drops a file, and tries other rules on what came lately; and sees who signed in', async () => {
   const page = await as('admin');
+  await page.goto('/system');
+  await page.getByRole('link', { name: 'Sign-ins' }).click();
+  await page.getByRole('row', { name: 'admin signed in' }).first().waitFor();
+  await accessible(page, 'sign-ins');
   await page.goto('/rules');
   await page.getByLabel('DICOM files').setInputFiles(site.dropped);
   await page.getByRole('button', { name: 'Judge' }).click();

@@ -24,6 +24,28 @@ test('signing in: a wrong password is told so, the right one leads to where one 
   well(page, 'sign in');
 });
 
+test('a person changes their own password, and is told what is wrong until it is right', async () => {
+  const page = await as('Roe'), elsewhere = await as('Roe');
+  await page.getByRole('link', { name: 'Password' }).click();
+  const change = async (old, again) => {
+    await page.getByLabel('Old password').fill(old);
+    await page.getByLabel('New password').fill('another long password');
+    await page.getByLabel('The same again').fill(again);
+    await page.keyboard.press('Enter');
+  };
+  await change('a wrong password', 'another long password');
+  await page.getByRole('alert').getByText('not your password').waitFor();
+  await accessible(page, 'password refused');
+  await change(site.password, 'another long password');
+  await page.getByText('Your password is changed').waitFor();
+  await accessible(page, 'password changed');
+  await page.getByRole('link', { name: 'To the queue' }).click();
+  await page.getByRole('heading', { level: 1 }).waitFor();
+  await elsewhere.goto('/system');
+  assert.match(elsewhere.url(), /\/login/);
+  well(page, 'password');
+});
+
 for (const role of ['viewer', 'operator', 'admin']) {
   test(`every page as ${role}`, async () => {
     const page = await as(role);

@@ -29,7 +29,7 @@ class Site:
     """``pages``: every address that must be there, readable and accessible, by a name for its picture.
 
     ``cases`` by what they are for; ``url`` asks for sign-in (people are named as their roles), ``open_url``
-    does not: both are the same node.
+    does not: both are the same node. One more person, Roe, is a viewer and changes their password.
     """
 
     url: str
@@ -76,6 +76,7 @@ def live_site(folder: Path) -> Iterator[Site]:
         store, once = page.store, passwords.hashed(PASSWORD)
         for role in Role:
             store.add_person(role.word, role.word, once)
+        store.add_person("Roe", "viewer", once)
         site = Site(page.url, loopback.url, folder)
         site.cases["real"] = real_study(page.settings, patient_id=HOSTILE, patient_name=f"{HOSTILE}^Eve")
         intake = Intake(Spool(folder / "spool"), store)
@@ -95,6 +96,7 @@ def live_site(folder: Path) -> Iterator[Site]:
             "destinations": "/destinations",
             "rules": "/rules",
             "system": "/system",
+            "password": "/password",
         }
         site.shown = truth_of(page.store, Spool(folder / "spool"), case["real"])
         yield site

@@ -12,20 +12,10 @@ from dicom_node.gather import gather_once
 from dicom_node.intake import Incoming
 from dicom_node.store import Made
 from dicom_node.study import State
-from tests.doors import Clock, as_file, mr_slice, open_intake
+from tests.doors import as_file, mr_slice
 
 RULES = RetentionRules(keep_days=30, keep_ignored_days=30)
 DAY = 86400.0
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def intake(tmp_path, clock, database_url):
-    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 def a_case_that_ended(intake, clock, state: State):

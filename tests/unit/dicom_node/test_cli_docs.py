@@ -37,6 +37,14 @@ def test_every_verb_shows_an_example_of_itself(name: str) -> None:
     assert f"Example: mrsi-node {name}" in words
 
 
+def test_every_verb_that_answers_and_ends_answers_programs_too() -> None:
+    for_people = {"serve", "work", "demo", "conformance"}  # the last one prints a document
+    without = {
+        name for name, verb in VERBS.items() if not any("--json" in option.opts for option in verb.params)
+    }
+    assert without == for_people
+
+
 def test_the_document_is_made_from_the_commands() -> None:
     """Made by: python -m typer dicom_node.cli utils docs --name mrsi-node > deploy/docs/CLI.md."""
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=True)

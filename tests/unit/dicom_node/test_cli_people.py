@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -41,12 +42,25 @@ def test_a_person_is_added_changed_and_removed_and_no_password_is_shown(store: S
     assert (person["name"], person["role"]) == ("Dr Roe", "admin")
     user(tmp_path, "password", "Dr Roe", "--stdin", told="another good password\n")
     assert not passwords.is_right(PASSWORD, store.password_of("Dr Roe"))
-    key = user(tmp_path, "key", "Dr Roe").strip().splitlines()[-1]
+    key = user(tmp_path, "key", "Dr Roe").strip()
     assert store.person_of_key(visits.digest("key", key)) is not None
     user(tmp_path, "key", "Dr Roe", "--forget")
     assert store.person_of_key(visits.digest("key", key)) is None
     user(tmp_path, "remove", "Dr Roe")
     assert "nobody yet" in user(tmp_path, "list")
+
+
+def test_a_program_is_told_what_was_done_as_json(store: Store, tmp_path: Path) -> None:
+    def told(*arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(user(tmp_path, *arguments, "--json", told=PASSWORD + "\n"))
+        return found
+
+    assert told("add", "Roe", "--stdin")["role"] == "viewer"
+    assert told("role", "Roe", "admin")["role"] == "admin"
+    assert told("password", "Roe", "--stdin")["name"] == "Roe"
+    assert store.person_of_key(visits.digest("key", told("key", "Roe")["key"])) is not None
+    assert told("key", "Roe", "--forget")["ended"] == 1
+    assert told("remove", "Roe")["done"] == "Roe may sign in no more"
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,7 @@ from dicom_node.errors import UnsuitableInput
 from dicom_node.intake import Incoming
 from dicom_node.store import GENESIS, Made
 from dicom_node.study import State
-from tests.doors import ROOT, STUDY, Clock, as_file, mr_slice, open_intake
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def intake(tmp_path, clock, database_url):
-    return open_intake(tmp_path, clock=clock, database=database_url)
+from tests.doors import ROOT, STUDY, as_file, mr_slice
 
 
 def arrive(intake, *numbers, **attributes):

@@ -10,19 +10,9 @@ from dicom_node.gather import Gatherer, gather_once
 from dicom_node.intake import Incoming
 from dicom_node.study import State
 from tests import builders
-from tests.doors import OTHER_STUDY, STUDY, Clock, as_file, mr_slice, open_intake
+from tests.doors import OTHER_STUDY, STUDY, as_file, mr_slice
 
 RULES = GatherRules(quiet_period_s=60)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def intake(tmp_path, clock, database_url):
-    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 def arrive(intake, *slices):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from dicom_node.config import NodeRules, Settings, StorageRules
 from dicom_node.measures import Check, Measures
 from dicom_node.spool import Spool
-from dicom_node.store import Store, migrate
-from tests.doors import Clock
-from tests.unit.dicom_node.test_store import an_instance
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str, clock: Clock) -> Iterator[Store]:
-    store = Store(database_url, clock)
-    migrate(store)
-    yield store
-    store.close()
+from dicom_node.store import Store
+from tests.doors import Clock, an_instance
 
 
 def measures(store: Store, folder: Path, port: int = 1, low_water_mb: int = 0) -> Measures:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dicom_node.config import GatherRules
@@ -12,19 +10,9 @@ from dicom_node.gather import gather_once
 from dicom_node.intake import Intake
 from dicom_node.store import Store
 from dicom_node.study import CaseKey, State
-from tests.doors import STUDY, Clock, incoming, open_intake
+from tests.doors import STUDY, Clock, incoming
 
 RULES = GatherRules(quiet_period_s=60)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def intake(tmp_path: Path, clock: Clock, database_url: str) -> Intake:
-    return open_intake(tmp_path, clock=clock, database=database_url)
 
 
 @pytest.fixture
@@ -119,6 +107,15 @@ def test_a_verb_that_the_state_does_not_allow_is_refused_in_words(
     with pytest.raises(UnsuitableInput, match=words):
         getattr(store, verb)(STUDY, "please")
     assert states(store) == [State.RESOLVING]
+
+
+def test_only_a_study_that_has_ended_is_run_again(store: Store) -> None:
+    key = store.force(STUDY, "now")
+    with pytest.raises(UnsuitableInput, match="the study is QUEUED; retry is possible only while it is done"):
+        store.retry(key, "please")
+    store.ignore_study(STUDY, "phantom")
+    store.retry(store.latest_of_study(STUDY), "no phantom")
+    assert states(store) == [State.QUEUED]
 
 
 def test_a_study_that_is_not_known_is_said_so(store: Store) -> None:

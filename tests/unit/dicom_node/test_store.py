@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,23 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import Conflict, OutOfSpace, UnsuitableInput
-from dicom_node.store import Finding, Made, Outcome, Received, Store, go_back, is_current, migrate, tables
+from dicom_node.store import Finding, Made, Outcome, Store, go_back, is_current, migrate, tables
 from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
-from tests.doors import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database_url: str, clock: Clock) -> Iterator[Store]:
-    store = Store(database_url, clock)
-    migrate(store)
-    yield store
-    store.close()
+from tests.doors import Clock, an_instance
 
 
 @pytest.fixture
@@ -40,29 +25,6 @@ def embedded(tmp_path: Path) -> Store:
     store = Store(f"sqlite:///{tmp_path / 'embedded.sqlite'}")
     migrate(store)
     return store
-
-
-_numbers = count(1)
-
-
-def an_instance(study: str = "1.1", **changed: str) -> Received:
-    """A new instance of ``study``."""
-    uid = f"{study}.{next(_numbers)}"
-    values: dict[str, str] = {
-        "sop_uid": uid,
-        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.4",
-        "series_uid": f"{study}.0",
-        "study_uid": study,
-        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-        "frame_of_reference_uid": "",
-        "accession_number": "",
-        "patient_id": "P1",
-        "issuer": "",
-        "path": f"in/{uid}",
-        "sha256": uid,
-        "source": "test",
-    }
-    return Received(**{**values, **changed}, size=1)
 
 
 def receive(store: Store, study: str = "1.1", **changed: str) -> Outcome:

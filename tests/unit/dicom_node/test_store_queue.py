@@ -13,11 +13,6 @@ from tests.doors import Clock, incoming, open_intake
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def intake(tmp_path: Path, database_url: str, clock: Clock) -> Intake:
     """Five studies of five patients, the last one just come."""
     intake = open_intake(tmp_path, clock=clock, database=database_url)

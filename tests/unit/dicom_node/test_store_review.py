@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.rungs import Rung
-from dicom_node.store import Made, Received, Sendable, Store, migrate
+from dicom_node.store import Made, Received, Sendable, Store
 from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
-from tests.doors import Clock
 
 FLOAT = Rung(ParametricMapStorage, "32-bit float")
 LESSER = Sendable("out/pm.lesser.dcm", "PM", "PM_HGG", "2.25.21", ParametricMapStorage, "b" * 64)
 NOTE = Made("out/note.dcm", "NOTE", "note", "2.25.31", "1.2.840.10008.5.1.4.1.1.88.59", "c" * 64)
-
-
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    store = Store(database_url, Clock())
-    if database_url.startswith("sqlite"):
-        migrate(store)
-    yield store
-    store.close()
 
 
 def results(store: Store, *destinations: str, held: tuple[str, ...] = (), number: int = 1) -> CaseKey:
@@ -85,14 +73,19 @@ def test_many_slices_may_go_instead_of_one_map(store: Store) -> None:
     assert said == [1, 1]  # once of the map, not once for each slice
 
 
-def test_only_the_newest_results_are_released_and_older_ones_never(store: Store) -> None:
+@pytest.mark.parametrize("named", ["study", "delivery"])
+def test_only_the_newest_results_are_released_and_older_ones_never(store: Store, named: str) -> None:
     first = results(store, "A", held=("A",))
     results(store, "A", held=("A",), number=2)
     assert store.deliveries_due() == []
     old = store.delivery(f"{first.case}:1:1:A")
     assert (old.state, old.reason) == (DeliveryState.HELD, AWAITS_RELEASE)
-    newer = store.release_results("1.7", "A", "released by Dr Roe: plausible")
-    assert [d.delivery_id for d in store.deliveries_due()] == [newer] == [f"{first.case}:2:1:A"]
+    newer, because = f"{first.case}:2:1:A", "released by Dr Roe: plausible"
+    if named == "study":
+        assert store.release_results("1.7", "A", because) == newer
+    else:
+        store.release_delivery(newer, because)
+    assert [d.delivery_id for d in store.deliveries_due()] == [newer]
     assert store.delivery(old.delivery_id).state is DeliveryState.CANCELLED
     assert store.revision(first).state is State.DONE
 

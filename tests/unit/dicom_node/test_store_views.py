@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dicom_node.store import Finding, Made, Received, Store
 from dicom_node.study import CaseKey, State
 from tests.doors import Clock
-
-
-@pytest.fixture
-def store(database_url: str) -> Store:
-    return Store(database_url, Clock())
 
 
 def received(store: Store, number: int) -> CaseKey:
@@ -56,8 +49,7 @@ def test_members_are_found_by_what_their_series_was_taken_for(store: Store) -> N
     assert store.members_taken_for(key, "t1") == []
 
 
-def test_headers_come_back_oldest_first_as_far_as_asked(store: Store) -> None:
-    clock: Clock = store.clock  # type: ignore[assignment]
+def test_headers_come_back_oldest_first_as_far_as_asked(store: Store, clock: Clock) -> None:
     for number in range(4):
         received(store, number)
         clock.now += 100
@@ -65,8 +57,7 @@ def test_headers_come_back_oldest_first_as_far_as_asked(store: Store) -> None:
     assert [h.facts for h in store.received_since(0, 2)] == ['{"n":2}', '{"n":3}']
 
 
-def test_throughput_counts_what_came_and_what_ended_within_each_span(store: Store) -> None:
-    clock: Clock = store.clock  # type: ignore[assignment]
+def test_throughput_counts_what_came_and_what_ended_within_each_span(store: Store, clock: Clock) -> None:
     key = received(store, 1)
     store.complete(key, "test")
     made(store, key)
@@ -77,8 +68,9 @@ def test_throughput_counts_what_came_and_what_ended_within_each_span(store: Stor
     assert found["day"] == {"instances": 2, "IGNORED": 1, "DONE": 1}
 
 
-def test_acts_of_persons_are_told_from_the_nodes_own_and_the_newest_comes_first(store: Store) -> None:
-    clock: Clock = store.clock  # type: ignore[assignment]
+def test_acts_of_persons_are_told_from_the_nodes_own_and_the_newest_comes_first(
+    store: Store, clock: Clock
+) -> None:
     key = received(store, 1)
     store.hold(key.case, "held by Dr Roe: looks")
     clock.now += 1

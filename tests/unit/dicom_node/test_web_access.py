@@ -118,6 +118,11 @@ def test_an_act_without_name_or_reason_is_not_done(page: Page) -> None:
     assert held["reason"] == "held by Dr Roe [1m: a b", "one line, that steers no terminal"
 
 
+def test_where_nobody_signs_in_there_is_no_password_to_change(page: Page) -> None:
+    assert page.browser().get("/password").status_code == 404
+    assert "/password" not in page.browser().get("/").text
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/static/page.css", "/nothing", "/studies/none", "/?page=0", "/live/x"]
 )
@@ -190,7 +195,7 @@ def roles_of(route: APIRoute) -> set[str]:
 def test_every_route_asks_for_a_role_or_is_known_to_be_for_anybody() -> None:
     for route in every_route():
         assert roles_of(route) or route.path in access.PUBLIC, route.path
-        if route.methods - {"GET", "HEAD"} and route.path not in {*access.PUBLIC, "/logout"}:
+        if route.methods - {"GET", "HEAD"} and route.path not in {*access.PUBLIC, "/logout", "/password"}:
             assert roles_of(route) & {"_operator", "_admin"}, f"a viewer could change something: {route.path}"
 
 
@@ -244,6 +249,37 @@ def test_signing_in_begins_a_new_visit_and_signing_out_ends_it(local: Page) -> N
     assert browser.post("/logout", data={"csrf": token}).status_code == 303
     assert browser.get("/").status_code == 303
     assert stolen.get("/").status_code == 303, "the session ended in the store, not in one browser"
+
+
+def test_a_person_changes_their_own_password_and_other_sessions_of_theirs_end(local: Page) -> None:
+    local.store.add_person("Roe", "viewer", passwords.hashed(PASSWORD))
+    local.store.add_key("Roe", visits.digest("key", "a key"))
+    browser, elsewhere, other = (signed_in(local, name) for name in ("Roe", "Roe", "viewer"))
+    assert 'href="/password"' in browser.get("/").text
+    new = "another long password"
+    form = {"old": PASSWORD, "new": new, "again": new}
+    for wrong, status, said in (
+        ({"old": "a wrong password"}, 403, "not your password"),
+        ({"again": new + "!"}, 422, "two new passwords differ"),
+        ({"new": "short", "again": "short"}, 422, "12 to 200"),
+    ):
+        answer = browser.fill("/password", {**form, **wrong})
+        assert (answer.status_code, said in answer.text) == (status, True), wrong
+    assert browser.post("/password", data=form).status_code == 403, "without the form's token"
+    by_key = {"authorization": "Bearer a key"}
+    assert local.browser().post("/password", data=form, headers=by_key).status_code == 403
+    assert passwords.is_right(PASSWORD, local.store.password_of("Roe")), "nothing of all this has changed it"
+    before = dict(browser.cookies)
+    with capture_logs() as events:
+        answer = browser.fill("/password", form)
+    assert answer.status_code == 200 and "Your password is changed" in answer.text
+    assert new not in str(events) and PASSWORD not in str(events)
+    assert dict(browser.cookies) != before and browser.get("/").status_code == 200
+    assert elsewhere.get("/").status_code == 303
+    assert other.get("/").status_code == 200, "nobody else's session ends"
+    assert local.store.person_of_key(visits.digest("key", "a key")) is not None
+    assert local.browser().sign_in("Roe", PASSWORD).status_code == 403
+    assert local.browser().sign_in("Roe", new).status_code == 303
 
 
 def test_what_a_page_asks_by_itself_keeps_no_session_alive(local: Page) -> None:
@@ -308,10 +344,19 @@ def test_after_signing_in_nobody_is_sent_to_another_site(asked: str, sent: str) 
 def test_after_so_many_wrong_passwords_even_the_right_one_must_wait(tmp_path: Path) -> None:
     with served(tmp_path, web={"login": "local"}) as page:
         page.store.add_person("viewer", "viewer", passwords.hashed(PASSWORD))
-        browser = page.browser()
+        browser, marks = page.browser(), page.store.claim_feed("audit", 1.0)
         assert [browser.sign_in("viewer", "wrong").status_code for _ in range(5)] == [403] * 5
+        assert marks is not None
+        assert [h.event for h in page.store.happenings(marks)[0]] == ["refused"] * 4 + ["locked"]
         answer = browser.sign_in("viewer", PASSWORD)
         assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 900
+        page.store.add_person("Roe", "viewer", passwords.hashed(PASSWORD))
+        thief = signed_in(page, "Roe")
+        new = {"new": "another long password", "again": "another long password"}
+        tried = [thief.fill("/password", {"old": "wrong", **new}).status_code for _ in range(5)]
+        assert tried == [403] * 5
+        answer = thief.fill("/password", {"old": PASSWORD, **new})
+        assert answer.status_code == 429, "who has stolen a session guesses no faster"
 
 
 def test_guesses_are_counted_by_person_and_by_address_and_forgotten_in_time() -> None:
@@ -332,6 +377,45 @@ def test_guesses_are_counted_by_person_and_by_address_and_forgotten_in_time() ->
     assert len(tries._failed) == 10_000, "guesses fill no memory"
 
 
+def test_who_signs_in_or_out_or_is_refused_is_kept_for_the_audit(local: Page) -> None:
+    marks = local.store.claim_feed("audit", 60)
+    assert marks is not None
+    browser = local.browser()
+    browser.sign_in("viewer", "wrong")
+    browser.sign_in("my password in the wrong field", "wrong")
+    browser.sign_in("viewer", PASSWORD)
+    token = visits.csrf_token(next(iter(browser.cookies.values())))
+    for _ in range(2):
+        browser.post("/logout", data={"csrf": token})
+    happened, _ = local.store.happenings(marks)
+    assert {(h.about, h.reason) for h in happened} == {("sign-in", "127.0.0.1")}
+    assert [(h.subject, h.event) for h in happened] == [
+        ("viewer", "refused"),
+        ("", "refused"),
+        ("viewer", "login"),
+        ("viewer", "logout"),
+    ]
+    shown = signed_in(local, "admin").get("/system/sign-ins").text
+    assert all(words in shown for words in ("(nobody known)", "wrong password", "signed out", "127.0.0.1"))
+    assert "wrong field" not in shown
+    assert signed_in(local, "operator").get("/system/sign-ins").status_code == 403
+
+
+def test_sign_ins_are_kept_for_a_season_and_each_is_told_once(database_url: str) -> None:
+    store = Store(database_url, clock := Clock())
+    store.add_person("Roe", "viewer", "hash")
+    marks = store.claim_feed("audit", 1.0)
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        assert marks is not None
+        store.refuse_sign_in("Roe", address, locked=False)
+        (only,), marks = store.happenings(marks)
+        assert only.reason == address, "one that was there before is gone, and this one is told all the same"
+        clock.now += 91 * 86400
+    with store._read() as tx:
+        assert len(tx.execute(select(t.sign_ins)).all()) == 1
+    store.close()
+
+
 def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_url: str) -> None:
     clock = Clock()
     store = Store(database_url, clock)
@@ -343,7 +427,7 @@ def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_ur
         return None if found is None else found.role
 
     assert who() is None
-    store.begin_session("Roe", "a" * 64, 100)
+    store.begin_session("Roe", "a" * 64, 100, "192.0.2.1")
     store.set_role("Roe", "viewer")
     assert who() == "viewer", "from the next request on"
     for _ in range(2):
@@ -353,11 +437,11 @@ def test_a_session_ends_when_it_is_old_or_idle_or_its_person_is_gone(database_ur
     assert who(look=False) == "viewer"
     clock.now += 20
     assert who() is None, "what the page asks by itself keeps no session alive"
-    store.begin_session("Roe", "b" * 64, 100)
+    store.begin_session("Roe", "b" * 64, 100, "192.0.2.1")
     assert store.person_of_session("b" * 64, **rules) is not None
     store.set_password("Roe", "another hash")
     assert store.person_of_session("b" * 64, **rules) is None
-    store.begin_session("Roe", "c" * 64, 100)
+    store.begin_session("Roe", "c" * 64, 100, "192.0.2.1")
     store.add_key("Roe", "d" * 64)
     assert store.person_of_key("d" * 64) is not None
     store.remove_person("Roe")

@@ -115,9 +115,8 @@ class _Trip:
         store, delivery = self._store, self._delivery
         problems: list[dispatch.ObjectsRefused] = []
         for referring in (False, True):
-            everything = dispatch.wanted(destination, store.meant_for(delivery))
             book = _Book(store, delivery)
-            ladder = Ladder(destination, everything, self._spool, book, self._gate)
+            ladder = Ladder(destination, store.meant_for(delivery), self._spool, book, self._gate)
             while True:
                 wanted = dispatch.wanted(destination, store.to_send(delivery))
                 left = [f for f in wanted if refers(f) is referring]

@@ -3,7 +3,7 @@
 float Parametric Map -> 16 bit -> a derived MR series; Comprehensive 3D SR -> Comprehensive -> Enhanced.
 An object whose ladder has ended stays away where its map is there as a derived MR series, or where the
 destination is configured to lack its kind; else a person must decide. What refers to objects that went in
-another form names that form.
+another form names that form; what is kept from a destination by its configuration is not named there.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pydicom.uid import MRImageStorage, ParametricMapStorage
 from . import log
 from .config import DicomDestination, DicomWebDestination, GateRules
 from .dciodvfy import SecondOpinion
-from .dispatch import ObjectsRefused, Refusal
+from .dispatch import ObjectsRefused, Refusal, wanted
 from .encode import EncodedObject, Kind
 from .encode.check import check_lesser
 from .encode.forms import lesser_form
 from .encode.forms_mr import as_mr_series
-from .encode.planes import Reference
-from .encode.readdress import Went, names_any, plane_positions, reached_planes, readdressed
+from .encode.readdress import named_in, readdressed
 from .errors import BadObject
 from .rungs import Rung, known_refusal, refused_rung, rung_of
 from .spool import Spool, sha256_of
 from .store import Sendable
+from .went import map_of, planes_reached, series_by_map, what_went
 
 _LOG = log.get("ladder")
 
@@ -55,7 +55,7 @@ class Book(Protocol):
 
 
 class Ladder:
-    """Climbs down for one result set. ``everything``: all of it that the destination gets."""
+    """Climbs down for one result set. ``everything``: all of it, whether the destination gets it or not."""
 
     def __init__(
         self,
@@ -66,7 +66,9 @@ class Ladder:
         gate: GateRules,
     ) -> None:
         self._destination = destination
-        self._everything = everything
+        self._everything = wanted(destination, everything)
+        gets = set(self._everything)
+        self._absent = [f for f in everything if f not in gets]
         self._spool = spool
         self._book = book
         self._gate = gate
@@ -169,12 +171,7 @@ class Ladder:
 
     @cached_property
     def _series(self) -> dict[str, list[Sendable]]:
-        """Derived MR series by the map that they show."""
-        found: dict[str, list[Sendable]] = {}
-        for f in self._everything:
-            if f.kind == "MR":
-                found.setdefault(map_of(f), []).append(f)
-        return found
+        return series_by_map(self._everything)
 
     def _rung(self, f: Sendable) -> Rung:
         wanted = ["SOPClassUID", "BitsAllocated"]
@@ -187,49 +184,24 @@ class Ladder:
         return f"sent as {self._rung(instead[0])}"
 
     def _addressed(self, files: Sequence[Sendable]) -> Iterator[Sendable]:
-        """``files``; in place of one that refers to what went in another form, one that names that form."""
-        went = self._went()
-        reached = self._reached() if went else {}
+        """``files``; in place of one that refers to what does not go itself, one that names what does."""
+        replaced = self._book.replaced()
+        went = what_went(self._everything, self._absent, replaced, self._spool)
+        forms = {uid: w for uid, w in went.items() if w.references}
+        known = [*self._everything, *self._absent, *(f for f, _ in replaced)]
+        reached = planes_reached(known, went, self._spool)
         for f in files:
-            if not went or f.kind not in ("PM", *_REFERRING) or not names_any(self._header(f), went):
+            others = went if refers(f) else forms if f.kind == "PM" else {}
+            named = named_in(self._header(f)) if others else set()
+            if named.isdisjoint(others):
                 yield f
-                continue
-            own = readdressed(pydicom.dcmread(self._spool.path(f.path)), went, reached)
-            instead = self._write([own], f, f"{_NAMING}.{str(own.SOPInstanceUID)[-8:]}")
-            self._book.replace(f, instead, "sent with references to what went instead of others")
-            yield from instead
-
-    def _went(self) -> dict[str, Went]:
-        """By SOP Instance UID: what went in its place, at the end of its ladder."""
-        replaced = {f.path: (f, list(instead)) for f, instead in self._book.replaced()}
-        found: dict[str, Went] = {}
-        for f, instead in replaced.values():
-            while len(instead) == 1 and instead[0].path in replaced:
-                instead = replaced[instead[0].path][1]
-            others = instead or self._slices_of(f)
-            if others and f.kind == "PM":
-                found[f.sop_uid] = Went(tuple(self._references(others)), slices=others[0].kind == "MR")
-        return found
-
-    def _references(self, files: Sequence[Sendable]) -> Iterator[Reference]:
-        """To files of one series."""
-        wanted = ["StudyInstanceUID", "SeriesInstanceUID"]
-        header = pydicom.dcmread(self._spool.path(files[0].path), specific_tags=wanted)
-        for f in files:
-            series, study = str(header.SeriesInstanceUID), str(header.StudyInstanceUID)
-            yield Reference(f.sop_class_uid, f.sop_uid, series, study)
-
-    def _reached(self) -> dict[tuple[str, int], set[int]]:
-        """Planes of the maps that each segment reaches."""
-        a_map = next((f for f, _ in self._book.replaced() if f.kind == "PM"), None)
-        if a_map is None:
-            return {}
-        positions = plane_positions(self._header(a_map))
-        found: dict[tuple[str, int], set[int]] = {}
-        for f in self._everything:
-            if f.kind == "SEG":
-                found |= reached_planes(self._header(f), positions)
-        return found
+            elif f.kind == "KO" and not any(uid not in went or went[uid].references for uid in named):
+                self._book.replace(f, [], "not sent: nothing that it selects goes there")
+            else:
+                own = readdressed(pydicom.dcmread(self._spool.path(f.path)), others, reached)
+                instead = self._write([own], f, f"{_NAMING}.{str(own.SOPInstanceUID)[-8:]}")
+                self._book.replace(f, instead, "sent with references to what goes there, and to nothing else")
+                yield from instead
 
     def _header(self, f: Sendable) -> Dataset:
         return pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True)
@@ -269,12 +241,6 @@ def _origin(path: str) -> str:
 def refers(f: Sendable) -> bool:
     """Whether ``f`` refers to others of its set: it goes once it is settled in which form those went."""
     return f.kind in _REFERRING
-
-
-def map_of(f: Sendable) -> str:
-    """The map that an object of ours shows, by its name: "MR_HGG_0017" and "PM_HGG" show HGG."""
-    parts = f.name.split("_")
-    return "_".join(parts[1:-1] if f.kind == "MR" else parts[1:])
 
 
 def stuck(destination: DicomDestination | DicomWebDestination, refusals: Sequence[Refusal]) -> ObjectsRefused:

@@ -14,7 +14,13 @@ from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
 from sr_core import Mask, SuperResolved
 
-from .check_documents import check_presentation, check_registration, check_report, check_selection
+from .check_documents import (
+    check_evidence,
+    check_presentation,
+    check_registration,
+    check_report,
+    check_selection,
+)
 from .check_modules import check_identity, check_modules, check_references, source_uids
 from .check_pictures import check_capture
 from .defect import Defect, demand
@@ -98,6 +104,8 @@ def check_lesser(objects: Sequence[EncodedObject]) -> None:
     for o in objects:
         try:
             check_modules(o)
+            if o.kind in ("SR", "KO"):
+                check_evidence(o.dataset)
         except Defect as defect:
             raise BadObject(f"{o.name}: {defect}") from None
         except (AttributeError, IndexError, KeyError) as missing:

@@ -69,18 +69,23 @@ def check_presentation(d: Dataset, sent: Collection[str]) -> None:
 
 
 def _check_references(d: Dataset, sent: Collection[str]) -> None:
+    demand(check_evidence(d) <= set(sent), "refers to an instance that is not sent before it")
+
+
+def check_evidence(d: Dataset) -> set[str]:
+    """SOP Instance UIDs of the evidence of ``d``. Raises Defect if its content refers to any other."""
     evidence = {
         str(r.ReferencedSOPInstanceUID)
         for study in d.get("CurrentRequestedProcedureEvidenceSequence", ())
         for series in study.ReferencedSeriesSequence
         for r in series.ReferencedSOPSequence
     }
-    demand(evidence <= set(sent), "refers to an instance that is not sent before it")
     for item in _below(d):
         for r in item.get("ReferencedSOPSequence", ()):
             demand(
                 str(r.ReferencedSOPInstanceUID) in evidence, "refers to an instance not among its evidence"
             )
+    return evidence
 
 
 def check_registration(d: Dataset, motions: Sequence[RigidMotion]) -> set[str]:

@@ -37,7 +37,7 @@ _TYPE_1: Mapping[str, tuple[str, ...]] = {
     "SC": ("ConversionType", "PlanarConfiguration", "PixelRepresentation", "HighBit", "PixelData"),
     "SR": (
         "CompletionFlag", "VerificationFlag", "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent",
-        "ContentSequence", "CurrentRequestedProcedureEvidenceSequence",
+        "ContentSequence",
     ),
     "KO": (
         "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent", "ContentSequence",

@@ -16,13 +16,14 @@ from .references import instance_item
 
 _GROUP = "125007"  # Measurement Group
 _SEGMENT = "121191"  # Referenced Segment
+_SOURCE_SERIES = "121232"  # Source Series for Segmentation
 
 
 @dataclass(frozen=True)
 class Went:
-    """What went instead of one object: one other, or (``slices``) an image for each of its planes."""
+    """What went instead of one object: another, (``slices``) an image for each of its planes, or nothing."""
 
-    references: tuple[Reference, ...]
+    references: tuple[Reference, ...] = ()
     slices: bool = False
 
 
@@ -50,19 +51,14 @@ def plane_positions(multiframe: Dataset) -> list[tuple[str, ...]]:
     return [strings(f.PlanePositionSequence[0].ImagePositionPatient) for f in frames]
 
 
-def names_any(d: Dataset, uids: Collection[str]) -> bool:
-    """Whether ``d`` refers to one of the SOP Instances ``uids``; its pixels are not looked at."""
-    return not _named(d).isdisjoint(uids)
-
-
 def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Dataset:
     """``d`` with every reference to a key of ``went`` (SOP Instance UIDs) turned to what went instead.
 
     An object of its own, for its content is another. A value of a report that was read in a map of which
     slices went refers to those that its segment reaches (TID 300 allows several images); where that is not
-    known, to none.
+    known, to none. Of what did not go at all nothing is said; figures stay.
     """
-    named = sorted(_named(d) & set(went))
+    named = sorted(named_in(d) & set(went))
     out = Dataset()
     out.update(copy.deepcopy(d))
     used: dict[str, set[int]] = {}
@@ -70,15 +66,15 @@ def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Datas
         _in_content(out, went, reached, None, used)
     _in_evidence(out, went, used)
     _in_images(out, went)
-    parts = [uid for name in named for uid in (name, went[name].references[0].sop_instance)]
+    parts = [uid for name in named for uid in (name, *(r.sop_instance for r in went[name].references[:1]))]
     out.SOPInstanceUID = result_uid("names what went", str(d.SOPInstanceUID), *parts)
     out.SeriesInstanceUID = result_uid("names what went", str(d.SeriesInstanceUID), *parts)
     out.file_meta = file_meta(out)
     return out
 
 
-def _named(d: Dataset) -> set[str]:
-    """SOP Instance UIDs that ``d`` refers to, but for earlier results."""
+def named_in(d: Dataset) -> set[str]:
+    """SOP Instance UIDs that ``d`` refers to, but for earlier results and for what it lies on."""
     found = {str(i.ReferencedSOPInstanceUID) for i in d.get("SourceImageSequence", ())}
     for item in _below(d):
         found |= {str(r.ReferencedSOPInstanceUID) for r in item.get("ReferencedSOPSequence", ())}
@@ -113,16 +109,25 @@ def _in_content(
             kept.append(child)
             continue
         other = went[uid]
-        chosen = range(1) if not other.slices else sorted(planes or ())
+        chosen = range(len(other.references[:1])) if not other.slices else sorted(planes or ())
         used.setdefault(uid, set()).update(chosen)
         for k in chosen:
             again = copy.deepcopy(child)
             again.ReferencedSOPSequence = [instance_item(other.references[k])]
             kept.append(again)
+    if _concept(item) == _GROUP and _SEGMENT not in map(_concept, kept):
+        kept = _without_segment(item, kept)
     if kept:
         item.ContentSequence = kept
     else:
         del item.ContentSequence
+
+
+def _without_segment(group: Dataset, items: Sequence[Dataset]) -> list[Dataset]:
+    """``items`` of a group by TID 1411, which demands a segment, as one by TID 1501, which has none."""
+    for template in group.get("ContentTemplateSequence", ()):
+        template.TemplateIdentifier = "1501"
+    return [i for i in items if _concept(i) != _SOURCE_SERIES]
 
 
 def _names_one(item: Dataset) -> bool:
@@ -144,7 +149,8 @@ def _concept(item: Dataset) -> str:
 
 def _in_evidence(d: Dataset, went: Mapping[str, Went], used: Mapping[str, set[int]]) -> None:
     """All that the content names, and nothing else (PS3.3 C.17.2.3)."""
-    for study in d.get("CurrentRequestedProcedureEvidenceSequence", ()):
+    studies = d.get("CurrentRequestedProcedureEvidenceSequence", ())
+    for study in studies:
         kept = []
         for series in study.ReferencedSeriesSequence:
             others = []
@@ -158,6 +164,11 @@ def _in_evidence(d: Dataset, went: Mapping[str, Went], used: Mapping[str, set[in
                 series.ReferencedSOPSequence = others
                 kept.append(series)
         study.ReferencedSeriesSequence = kept
+    if studies:
+        named = [study for study in studies if study.ReferencedSeriesSequence]
+        d.CurrentRequestedProcedureEvidenceSequence = named
+        if not named:
+            del d.CurrentRequestedProcedureEvidenceSequence
 
 
 def _series(references: Sequence[Reference]) -> Dataset:

@@ -101,7 +101,7 @@ def rehearse(
         own = Spool(Path(folder))
         progress("make a test study")
         files = rehearsal_set(settings, identity_of(patient_name, patient_id), own)
-        run = _Run(settings, destination, own, dispatch.wanted(destination, files))
+        run = _Run(settings, destination, own, files)
         progress("send")
         run.send()
         progress("query")
@@ -157,13 +157,15 @@ class _Run:
         spool: Spool,
         files: Sequence[Sendable],
     ) -> None:
-        if not files:
+        wanted = dispatch.wanted(destination, files)
+        if not wanted:
             raise BadConfiguration(f"{destination.name} gets no kind of object that this node makes")
         self._node, self._gate = settings.node, settings.gate
         self._destination = destination
         self._spool = spool
-        self._files = list(files)
+        self._files = wanted
         self.book = _Book()
+        self._ladder = Ladder(destination, files, spool, self.book, self._gate)
         self._taken: dict[str, Sendable] = {}
         self._fate: dict[str, tuple[Sendable, str, str]] = {}  # by UID: what became of it, in words
         self._different: Counter[tuple[str, Difference]] = Counter()
@@ -175,18 +177,17 @@ class _Run:
         def taken(f: Sendable, status: str) -> None:
             self._taken[f.sop_uid] = f
 
-        ladder = Ladder(self._destination, self._files, self._spool, self.book, self._gate)
         for referring in (False, True):
             left = [f for f in self._files if refers(f) is referring]
             while left:
-                left, ended = ladder.forms_of(left)
+                left, ended = self._ladder.forms_of(left)
                 for r in ended:
                     self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
                 try:
                     dispatch.send(self._destination, left, self._spool, self._node, taken)
                     break
                 except dispatch.ObjectsRefused as refused:
-                    for r in ladder.learn(refused.refusals):
+                    for r in self._ladder.learn(refused.refusals):
                         self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
                 left = [f for f in left if f.sop_uid not in self._taken and f.sop_uid not in self._fate]
 

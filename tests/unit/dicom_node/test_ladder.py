@@ -18,11 +18,14 @@ from pydicom.uid import (
 from dicom_node.config import DicomDestination, GateRules, OutputRules
 from dicom_node.dispatch import Refusal
 from dicom_node.encode import EncodedObject, encode_study
-from dicom_node.ladder import Ladder, map_of
+from dicom_node.encode.readdress import named_in
+from dicom_node.ladder import Ladder
 from dicom_node.rungs import Rung, known_refusal, refused_rung, rung_of
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable
+from dicom_node.went import map_of
 from tests import phantom
+from tests.harness import dciodvfy_errors
 
 FLOAT = Rung(ParametricMapStorage, "32-bit float")
 
@@ -260,6 +263,52 @@ def test_a_report_names_the_forms_that_went(objects, tmp_path, status) -> None:
     before, after = (pydicom.dcmread(tmp_path / f.path) for f in (full, report))
     assert figures(before) == figures(after) != []
     assert steps.forms_of([report]) == ([report], [])  # and once is enough
+
+
+@pytest.mark.parametrize(
+    ("gets", "named"),
+    [
+        (("MR", "SC", "SEG", "SR", "KO"), {"MR", "SEG"}),  # slices in place of a map that has its MR series
+        (("SEG", "SR", "KO"), {"SEG"}),
+        (("SR", "KO"), set()),
+    ],
+    ids=["slices", "segments", "figures alone"],
+)
+def test_a_report_names_nothing_that_the_destination_is_configured_not_to_get(objects, tmp_path, gets, named):
+    """Its figures stay as they are; a group without its segment is no longer one that demands a segment."""
+    everything = [on_disk(o, tmp_path) for o in objects]
+    book = Book()
+    steps = ladder(everything, tmp_path, book, send=gets)
+    going, ended = steps.forms_of([f for f in everything if f.kind in gets])
+    assert not ended
+    (report,) = (f for f in going if f.kind == "SR")
+    full, d = (pydicom.dcmread(tmp_path / p) for p in ("SR_measurements.dcm", report.path))
+    there = {f.sop_uid: f for f in going}
+    assert named_in(d) <= set(there)
+    assert {there[uid].kind for uid in named_in(d)} == named
+    assert figures(d) == figures(full) != []
+    templates = [i.ContentTemplateSequence[0].TemplateIdentifier for i in below(d) if concept(i) == "125007"]
+    segments = [i for i in below(d) if concept(i) in ("121191", "121232")]
+    assert (templates.count("1411"), len(segments)) == ((3, 6) if "SEG" in gets else (0, 0))
+    assert dciodvfy_errors([tmp_path / report.path]) == []
+    assert steps.forms_of([report]) == ([report], [])
+
+
+def test_a_selection_of_nothing_that_the_destination_gets_stays_away(tmp_path):
+    source = phantom.source_study()
+    rules = OutputRules(mr_maps=("HGG",), fused_maps=("HGG",), parametric_maps=(), key_objects=True)
+    objects = list(encode_study(phantom.super_resolved(source), source, rules))
+    everything = [on_disk(o, tmp_path) for o in objects if o.kind in ("SC", "KO")]
+    (selection,) = (f for f in everything if f.kind == "KO")
+    book = Book()
+    assert ladder(everything, tmp_path, book, send=("SC", "KO")).forms_of([selection]) == ([selection], [])
+    assert ladder(everything, tmp_path, book, send=("MR", "KO")).forms_of([selection]) == ([], [])
+    assert book.went == {"KO_results": (None, "not sent: nothing that it selects goes there")}
+
+
+def concept(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence", ())
+    return str(names[0].CodeValue) if names else ""
 
 
 def below(item: Dataset) -> Iterator[Dataset]:

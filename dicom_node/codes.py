@@ -66,6 +66,7 @@ _UNITS: Mapping[Unit, Code] = {
     Unit.RATIO: Code("{ratio}", "UCUM", "ratio"),
 }
 
+BACKGROUND = _dcm("125040", "Background")
 BRAIN = _sct("12738006", "Brain")
 ABNORMAL_STRUCTURE = _sct("49755003", "Morphologically Abnormal Structure")
 # A threshold on metabolism finds a lesion; it does not name its histology.

@@ -268,6 +268,9 @@ class _Book:
     def replaced(self) -> list[tuple[Sendable, list[Sendable]]]:
         return self._store.replaced(self._delivery)
 
+    def restore(self, files: Sequence[Sendable]) -> None:
+        self._store.restore(self._delivery, files)
+
 
 class _NotKept(PermanentError):
     """Taken, but not proven: a person must ask why."""

@@ -88,6 +88,7 @@ class DicomDestination(_Destination):
     type: Literal["dicom"] = "dicom"
     may_lack: tuple[Kind, ...] = ()
     maps_as_mr: bool = True
+    label_maps: bool = False
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
@@ -113,6 +114,7 @@ class DicomWebDestination(_Destination):
     ca_file: Path | None = None
     may_lack: tuple[Kind, ...] = ()
     maps_as_mr: bool = True
+    label_maps: bool = False
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

@@ -1,6 +1,7 @@
 """The ladder of one destination: what it refuses in one form goes in the next lesser one, or stays away.
 
 float Parametric Map -> 16 bit -> a derived MR series; Comprehensive 3D SR -> Comprehensive -> Enhanced.
+A form that the destination asks for (Label Map) -> what that was made of.
 An object whose ladder has ended stays away where its map is there as a derived MR series, or where the
 destination is configured to lack its kind; else a person must decide. What refers to objects that went in
 another form names that form; what is kept from a destination by its configuration is not named there.
@@ -27,6 +28,7 @@ from .encode.forms import lesser_form
 from .encode.forms_mr import as_mr_series
 from .encode.readdress import named_in, readdressed
 from .errors import BadObject
+from .preferred import PREFERRED, asked_for
 from .rungs import Rung, known_refusal, refused_rung, rung_of
 from .spool import Spool, sha256_of
 from .store import Sendable
@@ -52,6 +54,9 @@ class Book(Protocol):
 
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         """All that was replaced so far."""
+
+    def restore(self, files: Sequence[Sendable]) -> None:
+        """``files`` go themselves after all, and nothing instead of them."""
 
 
 class Ladder:
@@ -79,7 +84,7 @@ class Ladder:
         classes = {rung.sop_class_uid for rung in refused}
         going: list[Sendable] = []
         ended: list[Refusal] = []
-        for f in files:
+        for f in self._as_asked(self._given_way(files, refused), refused):
             because = self._known(f, refused) if f.sop_class_uid in classes else None
             if because is None:
                 going.append(f)
@@ -87,9 +92,7 @@ class Ladder:
             try:
                 instead = self._lesser(f, refused)
             except BadObject as problem:
-                _LOG.warning(
-                    "form.lost", destination=self._destination.name, name=f.name, reason=str(problem)
-                )
+                self._lost(f, problem)
                 instead = []
             if not instead and not self._may_stay_away(f):
                 ended.append(Refusal(f, None, f"{because}, and no lesser form of it is taken"))
@@ -115,12 +118,41 @@ class Ladder:
                 self._book.refuse(rung, r.words)
         return final
 
+    def _given_way(self, files: Sequence[Sendable], refused: Mapping[Rung, str]) -> list[Sendable]:
+        """``files``; for forms that were asked for and are refused, what they were made of."""
+        vain = {f.path for f in files if f.sop_class_uid in PREFERRED and self._known(f, refused)}
+        if not vain:
+            return list(files)
+        back = [f for f, instead in self._book.replaced() if any(i.path in vain for i in instead)]
+        self._book.restore(back)
+        return [*back, *(f for f in files if f.path not in vain)]
+
+    def _as_asked(self, files: Sequence[Sendable], refused: Mapping[Rung, str]) -> list[Sendable]:
+        """``files``, some of them in forms that the destination asks for."""
+        going = {f.path: [f] for f in files}
+        for other in asked_for(self._destination, files, refused, self._spool):
+            try:
+                instead = self._write(other.made(), other.files[0], other.ending)
+            except BadObject as problem:
+                self._lost(other.files[0], problem)
+                continue
+            for f in other.files:
+                self._book.replace(f, instead, other.words)
+                going[f.path] = []
+            going[other.files[0].path] = instead
+        return [f for instead in going.values() for f in instead]
+
+    def _lost(self, f: Sendable, problem: BadObject) -> None:
+        _LOG.warning("form.lost", destination=self._destination.name, name=f.name, reason=str(problem))
+
     def _known(self, f: Sendable, refused: Mapping[Rung, str]) -> str | None:
         return known_refusal(self._rung(f), refused)
 
     def _next(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
-        """Whether ``f`` has a lesser form that is not refused."""
-        return self._goes_as_mr(f, refused) or self._same_kind(f, refused) is not None
+        """Whether ``f`` has another way to go that is not refused."""
+        if f.sop_class_uid in PREFERRED or self._goes_as_mr(f, refused):
+            return True
+        return self._same_kind(f, refused) is not None
 
     def _goes_as_mr(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
         """Whether ``f`` is a map of floats that may go as an MR series, and MR is not refused."""
@@ -152,7 +184,7 @@ class Ladder:
             while form is not None and known_refusal(rung_of(form), refused) is not None:
                 form = lesser_form(form)
         except BadObject as problem:
-            _LOG.warning("form.lost", destination=self._destination.name, name=f.name, reason=str(problem))
+            self._lost(f, problem)
             return None
         return form
 
@@ -220,7 +252,7 @@ class Ladder:
         written = []
         with SecondOpinion(self._gate) as opinion:
             for n, o in enumerate(objects, start=1):
-                number = f".{n:04d}" if kind == "MR" and f.kind != "MR" else ""
+                number = "" if one and kind == f.kind else f".{n:04d}"
                 path = whole.with_name(f"{whole.stem}{ending}{number}.dcm")
                 with self._spool.durable(path) as file:
                     o.dataset.save_as(file, enforce_file_format=True)

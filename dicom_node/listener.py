@@ -30,6 +30,7 @@ from .dispatch.commitment import take_report
 from .errors import BadConfiguration, Conflict, Mismatch, NotDicom, TemporaryError
 from .guard import Door, GuardedAssociation, GuardedServer, Limits, Places
 from .intake import Incoming, Intake
+from .rungs import LABEL_MAP
 from .safekeeping import Safekeeper
 from .store import CommitmentStore
 from .tls import Credentials
@@ -49,7 +50,7 @@ STORED = (
     u.UID("1.3.46.670589.11.0.0.12.2"),  # Philips Private MR Series Data
     u.ParametricMapStorage,
     u.SegmentationStorage,
-    u.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation
+    LABEL_MAP,
     u.SurfaceSegmentationStorage,
     u.RealWorldValueMappingStorage,
     u.SpatialRegistrationStorage,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.uid import UID, ParametricMapStorage
 
+LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")  # newer than the dictionary of pydicom 3.0
+
 
 @dataclass(frozen=True, order=True)
 class Rung:
@@ -20,12 +22,17 @@ class Rung:
     variant: str = ""
 
     def __str__(self) -> str:
-        name = UID(self.sop_class_uid).name.removesuffix(" Storage")
+        name = class_name(self.sop_class_uid).removesuffix(" Storage")
         return f"{self.variant} {name}" if self.variant else name
 
     @property
     def whole_class(self) -> Rung:
         return Rung(self.sop_class_uid)
+
+
+def class_name(uid: str) -> str:
+    """The standard's name of a SOP class (PS3.6 A)."""
+    return "Label Map Segmentation Storage" if uid == LABEL_MAP else UID(uid).name
 
 
 def rung_of(header: Dataset) -> Rung:

@@ -9,6 +9,7 @@ from pydicom import Dataset
 
 from .encode.planes import Reference
 from .encode.readdress import Went, plane_positions, reached_planes
+from .rungs import LABEL_MAP
 from .spool import Spool
 from .store import Sendable
 
@@ -28,7 +29,7 @@ def what_went(
     for f in [*absent, *(f for f, _ in replaced)]:
         others = _ends(f, instead_of) or (series.get(map_of(f), []) if f.kind == "PM" else [])
         slices = bool(others) and others[0].kind == "MR" and f.kind == "PM"
-        found[f.sop_uid] = Went(tuple(_references(others, spool)), slices)
+        found[f.sop_uid] = Went(tuple(_references(others, spool)), slices, _layers(others, spool))
     return found
 
 
@@ -71,16 +72,22 @@ def _ends(f: Sendable, instead_of: Mapping[str, Sequence[Sendable]]) -> list[Sen
 
 
 def _references(files: Sequence[Sendable], spool: Spool) -> Iterator[Reference]:
-    """To files of one series."""
-    if not files:
-        return
-    header = pydicom.dcmread(
-        spool.path(files[0].path), specific_tags=["StudyInstanceUID", "SeriesInstanceUID"]
-    )
-    for f in files:
-        yield Reference(
-            f.sop_class_uid, f.sop_uid, str(header.SeriesInstanceUID), str(header.StudyInstanceUID)
-        )
+    """To files of one MR series, or of one series each."""
+    wanted, header = ["StudyInstanceUID", "SeriesInstanceUID"], Dataset()
+    for n, f in enumerate(files):
+        if n == 0 or f.kind != "MR":
+            header = pydicom.dcmread(spool.path(f.path), specific_tags=wanted)
+        series, study = str(header.SeriesInstanceUID), str(header.StudyInstanceUID)
+        yield Reference(f.sop_class_uid, f.sop_uid, series, study)
+
+
+def _layers(files: Sequence[Sendable], spool: Spool) -> dict[int, int]:
+    """Which of ``files`` has a segment, if they are Label Maps: by number."""
+    found: dict[int, int] = {}
+    for n, f in enumerate(files):
+        if f.sop_class_uid == LABEL_MAP:
+            found |= {int(s.SegmentNumber): n for s in _header(f, spool).SegmentSequence}
+    return found
 
 
 def _header(f: Sendable, spool: Spool) -> Dataset:

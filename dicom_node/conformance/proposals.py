@@ -34,6 +34,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from dicom_node.commitment import PUSH_MODEL
 from dicom_node.destinations import Kind
+from dicom_node.rungs import LABEL_MAP
 
 Role = Literal["SCU", "SCP"]
 
@@ -71,8 +72,9 @@ def made() -> Mapping[str, UID]:
 
 
 def sent() -> Sequence[UID]:
-    """SOP classes that go to destinations: of results, of their lesser forms, and of notes about them."""
-    return (*made().values(), AdvancedBlendingPresentationStateStorage, EnhancedSRStorage, BasicTextSRStorage)
+    """SOP classes that go to destinations: of results, of their other forms, and of notes about them."""
+    others = (AdvancedBlendingPresentationStateStorage, LABEL_MAP, EnhancedSRStorage, BasicTextSRStorage)
+    return (*made().values(), *others)
 
 
 def proposals() -> Sequence[Proposal]:

@@ -16,6 +16,7 @@ from dicom_node.commitment import PUSH_MODEL
 from dicom_node.config import Caller, DicomDestination, DicomWebDestination, ProvingRules, Settings
 from dicom_node.dispatch.statuses import in_words, verdict
 from dicom_node.encode.headers import VERBATIM
+from dicom_node.rungs import class_name
 
 from .proposals import Proposal, made, proposals
 
@@ -23,7 +24,6 @@ _PRIVATE = {
     "1.3.12.2.1107.5.9.1": "Siemens CSA Non-Image (private)",
     "1.3.46.670589.11.0.0.12.1": "Philips MR Spectrum (private)",
     "1.3.46.670589.11.0.0.12.2": "Philips MR Series Data (private)",
-    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }
 # One of each group that statuses are judged by.
 _ANSWERS = (
@@ -106,7 +106,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def name_of(uid: UID) -> str:
     """The standard's name of ``uid``; of private ones, who made them."""
-    return _PRIVATE.get(uid, UID(uid).name)
+    return _PRIVATE.get(uid, class_name(uid))
 
 
 def _accepted(settings: Settings) -> list[tuple[UID, tuple[UID, ...], str]]:

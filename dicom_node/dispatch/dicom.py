@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
@@ -18,6 +18,7 @@ from dicom_node import log
 from dicom_node.association import NothingAccepted, associate, requestor
 from dicom_node.config import DicomDestination, NodeRules
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused
+from dicom_node.rungs import class_name
 from dicom_node.store import Sendable
 
 from .answers import Answers, Took
@@ -56,7 +57,7 @@ def store(
 
 
 def _class_refused(f: Sendable) -> Refusal:
-    return Refusal(f, None, f"it refuses the SOP class {UID(f.sop_class_uid).name}")
+    return Refusal(f, None, f"it refuses the SOP class {class_name(f.sop_class_uid)}")
 
 
 def _store(

@@ -29,6 +29,7 @@ from .headers import MAY_BE_EMPTY
 from .parametric_map import doubt_label
 from .planes import strings
 from .quality_maps import measured
+from .segment_frames import binary_frames
 from .viewers import in_reading_order, lowest_plane
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
@@ -282,7 +283,7 @@ class _Gate:
         demand(numbers == list(range(1, len(numbers) + 1)), f"segments are numbered {numbers}")
         frames = d.PerFrameFunctionalGroupsSequence
         demand(len(frames) > 0 and int(d.NumberOfFrames) == len(frames), "no frame")
-        masks = _segment_frames(d)
+        masks = binary_frames(d)
         for frame in frames:
             number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
             demand(number in numbers, f"a frame of segment {number}, which is not described")
@@ -352,12 +353,3 @@ def _multiframe_geometry(d: Dataset) -> tuple[object, ...]:
         strings(measures.PixelSpacing),
         str(measures.SpacingBetweenSlices),
     )
-
-
-def _segment_frames(d: Dataset) -> NDArray[np.bool_]:
-    """Frames of a BINARY segmentation, one bit per pixel, least significant first (PS3.5 8.1.1)."""
-    shape = (int(d.NumberOfFrames), int(d.Rows), int(d.Columns))
-    bits = np.unpackbits(np.frombuffer(d.PixelData, np.uint8), bitorder="little")
-    n = int(np.prod(shape))
-    demand(bits.size >= n, "pixels do not fill the frames")
-    return bits[:n].reshape(shape).astype(bool)

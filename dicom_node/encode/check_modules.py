@@ -9,6 +9,7 @@ from pydicom.config import RAISE
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import validate_value
 
+from dicom_node.rungs import LABEL_MAP
 from dicom_node.source import SourceStudy
 
 from .defect import demand
@@ -71,6 +72,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
         "DerivationImageSequence", "SegmentIdentificationSequence",
     ),
 }  # fmt: skip
+_LABEL_MAP_GROUPS = tuple(g for g in _GROUPS["SEG"] if g != "SegmentIdentificationSequence")
 # Carried on as they stand, whatever they are: their form is the source's to answer for.
 THE_SOURCES = frozenset(
     {*VERBATIM, "ContributingEquipmentSequence", "PatientPosition", "PositionReferenceIndicator"}
@@ -102,7 +104,7 @@ def check_modules(obj: EncodedObject) -> None:
         demand(pixels in d, f"{pixels} has no value")
         demand(other not in d, f"{other}: the values are {d.BitsAllocated} bit")
     if obj.kind in _GROUPS:
-        _check_groups(d, _GROUPS[obj.kind])
+        _check_groups(d, _LABEL_MAP_GROUPS if d.SOPClassUID == LABEL_MAP else _GROUPS[obj.kind])
     demand(d.file_meta.MediaStorageSOPClassUID == d.SOPClassUID, "file meta names another SOP class")
     demand(d.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian, "not in Explicit VR Little Endian")
     _check_values(d)

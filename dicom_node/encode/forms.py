@@ -54,8 +54,8 @@ def lesser_form(d: Dataset) -> Dataset | None:
     return None
 
 
-def _own(d: Dataset, sop_class: str, form: str) -> Dataset:
-    """A copy of ``d`` under its own identity."""
+def own_copy(d: Dataset, sop_class: str, form: str) -> Dataset:
+    """A copy of ``d`` under an identity of its own, which names the ``form``."""
     out = Dataset()
     out.update(copy.deepcopy(d))
     out.SOPClassUID = sop_class
@@ -80,7 +80,7 @@ def _in_16_bit(d: Dataset) -> Dataset:
     if not off <= slope / 2 * (1 + 1e-6):
         raise BadObject(f"16-bit form: a value is off by {off:g}, over half a step of {slope:g}")
 
-    out = _own(d, ParametricMapStorage, "16 bit")
+    out = own_copy(d, ParametricMapStorage, "16 bit")
     del out.FloatPixelData
     out.PixelData = stored.tobytes()
     out["PixelData"].VR = "OW"
@@ -119,7 +119,7 @@ def _report(d: Dataset, sop_class: str) -> Dataset:
 
     References between content items are dropped: they count positions, which may have moved.
     """
-    out = _own(d, sop_class, "enhanced" if sop_class == EnhancedSRStorage else "comprehensive")
+    out = own_copy(d, sop_class, "enhanced" if sop_class == EnhancedSRStorage else "comprehensive")
     _prune(out, enhanced=sop_class == EnhancedSRStorage)
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from sr_core import Grid
 # Directions and positions below these are numerical dust of an affine; as decimal strings they
 # would read "-1e-17" and differ from the "0.0" of the neighbouring object.
 _DIRECTION_DIGITS = 12
-_POSITION_DIGITS = 9
+POSITION_DIGITS = 9
 # Voxels by which a written plane may miss its grid and still be that plane.
 _SAME_PLANE = 0.05
 
@@ -77,8 +77,8 @@ def planes_of(grid: Grid, frame_of_reference: str) -> Planes:
     return Planes(
         rows=grid.shape[1],
         columns=grid.shape[2],
-        orientation=_decimal_strings(directions, _DIRECTION_DIGITS),
-        positions=tuple(_decimal_strings(corner, _POSITION_DIGITS) for corner in corners),
+        orientation=decimal_strings(directions, _DIRECTION_DIGITS),
+        positions=tuple(decimal_strings(corner, POSITION_DIGITS) for corner in corners),
         pixel_spacing=(_decimal_string(row_mm), _decimal_string(column_mm)),
         slice_spacing=_decimal_string(slice_mm),
         frame_of_reference=frame_of_reference,
@@ -162,7 +162,8 @@ def strings(values: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(v) for v in values)
 
 
-def _decimal_strings(values: Sequence[float], digits: int) -> tuple[str, ...]:
+def decimal_strings(values: Iterable[float], digits: int) -> tuple[str, ...]:
+    """``values`` rounded to ``digits`` behind the point, as they are written (VR DS)."""
     return tuple(_decimal_string(round(float(v), digits) + 0.0) for v in values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom import Dataset
 
@@ -21,10 +21,14 @@ _SOURCE_SERIES = "121232"  # Source Series for Segmentation
 
 @dataclass(frozen=True)
 class Went:
-    """What went instead of one object: another, (``slices``) an image for each of its planes, or nothing."""
+    """What went instead of one object: another, (``slices``) an image for each of its planes, or nothing.
+
+    ``layers``: which of ``references`` has a segment of it, by number; empty: the first has all.
+    """
 
     references: tuple[Reference, ...] = ()
     slices: bool = False
+    layers: Mapping[int, int] = field(default_factory=dict)
 
 
 # Which planes, counted from 0, a segment reaches: by UID of the segmentation and number.
@@ -109,11 +113,12 @@ def _in_content(
             kept.append(child)
             continue
         other = went[uid]
-        chosen = range(len(other.references[:1])) if not other.slices else sorted(planes or ())
+        chosen = _chosen(other, child.ReferencedSOPSequence[0], planes)
         used.setdefault(uid, set()).update(chosen)
         for k in chosen:
-            again = copy.deepcopy(child)
-            again.ReferencedSOPSequence = [instance_item(other.references[k])]
+            again, r = copy.deepcopy(child), other.references[k]
+            there = again.ReferencedSOPSequence[0]
+            there.ReferencedSOPClassUID, there.ReferencedSOPInstanceUID = r.sop_class, r.sop_instance
             kept.append(again)
     if _concept(item) == _GROUP and _SEGMENT not in map(_concept, kept):
         kept = _without_segment(item, kept)
@@ -121,6 +126,13 @@ def _in_content(
         item.ContentSequence = kept
     else:
         del item.ContentSequence
+
+
+def _chosen(other: Went, named: Dataset, planes: Collection[int] | None) -> list[int]:
+    """Which references of ``other`` stand for what ``named`` refers to."""
+    if other.slices:
+        return sorted(planes or ())
+    return [other.layers.get(int(named.get("ReferencedSegmentNumber", 0)), 0)] if other.references else []
 
 
 def _without_segment(group: Dataset, items: Sequence[Dataset]) -> list[Dataset]:

@@ -148,6 +148,11 @@ class _Book:
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         return self._went
 
+    def restore(self, files: Sequence[Sendable]) -> None:
+        self._went = [(f, instead) for f, instead in self._went if f not in files]
+        for f in files:
+            self.otherwise.pop(f.name, None)
+
 
 class _Run:
     def __init__(

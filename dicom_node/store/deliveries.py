@@ -103,7 +103,7 @@ class DeliveryStore(DestinationStore):
     def _files(self, delivery: Delivery, *further: ColumnElement[bool]) -> list[Sendable]:
         """A lesser form belongs to those deliveries only in which it stands in for another."""
         s, path, only_for = t.substitutions.c, t.results.c.path, t.results.c.only_for
-        mine = s.delivery_id == delivery.delivery_id
+        mine = (s.delivery_id == delivery.delivery_id) & (s.place >= 0)
         lesser = select(s.instead).where(s.instead.is_not(None))
         query = t.results.select().where(
             _made_for(delivery),

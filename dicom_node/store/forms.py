@@ -57,7 +57,7 @@ class FormStore(DeliveryStore):
         """
         with self._write() as tx:
             s = t.substitutions.c
-            this = select(s.at).where(s.delivery_id == delivery.delivery_id, s.path == f.path)
+            this = select(s.at).where(s.delivery_id == delivery.delivery_id, s.path == f.path, s.place >= 0)
             if tx.execute(this).first() is not None:
                 return
             self._keep_lesser(tx, delivery, f, instead)
@@ -72,6 +72,17 @@ class FormStore(DeliveryStore):
                 t.substitutions.insert(),
                 [{**row, "place": place, "instead": path} for place, path in enumerate(paths or [None])],
             )
+
+    def restore(self, delivery: Delivery, files: Sequence[Sendable]) -> None:
+        """``files`` go in this delivery themselves after all, and nothing instead of them.
+
+        What was made to go instead stays known as that (places below 0), so that nobody else gets it.
+        """
+        s = t.substitutions.c
+        these = (s.delivery_id == delivery.delivery_id) & s.path.in_([f.path for f in files])
+        with self._write() as tx:
+            tx.execute(t.substitutions.delete().where(these, s.place < 0))
+            tx.execute(t.substitutions.update().where(these).values(place=-1 - s.place))
 
     def _keep_lesser(
         self, tx: Connection, delivery: Delivery, f: Sendable, lesser: Sequence[Sendable]
@@ -96,7 +107,7 @@ class FormStore(DeliveryStore):
     def replaced(self, delivery: Delivery) -> list[tuple[Sendable, list[Sendable]]]:
         """What of a delivery does not go itself, and what goes instead of each, in order."""
         s = t.substitutions.c
-        mine = select(s.path, s.instead).where(s.delivery_id == delivery.delivery_id)
+        mine = select(s.path, s.instead).where(s.delivery_id == delivery.delivery_id, s.place >= 0)
         with self._read() as tx:
             rows = tx.execute(mine.order_by(s.path, s.place)).all()
             if not rows:

@@ -224,7 +224,7 @@ refused_forms = Table(
 )
 
 # What goes instead of a result that the destination of a delivery refuses, one row for each object of it;
-# absent: it stays away.
+# absent: it stays away. A place below 0: it went instead until the result itself was sent after all.
 substitutions = Table(
     "substitutions",
     metadata,

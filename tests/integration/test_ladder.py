@@ -18,6 +18,7 @@ from pydicom.uid import (
 from dicom_node import custody
 from dicom_node.config import DicomDestination, FolderDestination
 from dicom_node.demo import free_port, wait_for_port
+from dicom_node.rungs import LABEL_MAP, Rung
 from dicom_node.study import DeliveryState
 from tests.pacs import STORAGE, Pacs
 from tests.results import Office
@@ -159,6 +160,43 @@ def test_where_derived_mr_series_are_turned_off_a_person_is_told_what_has_no_oth
         office.store.retry_delivery(delivery.delivery_id)
         assert office.work_on().state is DeliveryState.DELIVERED
         assert otherwise(office)["PM_TCN"].startswith("not sent: it refuses the SOP class")
+
+
+def test_label_maps_go_to_who_asks_for_them_and_takes_them_and_the_binary_one_to_all_others(tmp_path):
+    """A refusal is remembered, and leaves the destination with the very object that others have."""
+    with (
+        Pacs(*STORAGE, LABEL_MAP) as takes,
+        Pacs(*STORAGE, LABEL_MAP) as refuses,
+        Pacs() as plain,
+    ):
+        office = Office(
+            tmp_path,
+            takes.destination(label_maps=True),
+            refuses.destination(name="REFUSES", label_maps=True),
+            plain.destination(name="PLAIN"),
+        )
+        uids = office.real_results()
+        binary = {uid for name, uid in uids.items() if name.startswith("SEG")}
+        refuses.store = lambda uid: 0x0000 if uid in uids.values() else 0xC000
+        while office.work():
+            pass
+        assert {d.state for d in office.deliveries()} == {DeliveryState.DELIVERED}
+        assert plain.kept == refuses.kept == set(uids.values())
+        made = [pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.label-map*.dcm")]
+        assert {d.SOPClassUID for d in made} == {LABEL_MAP}
+        (report,) = (pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.naming.*.dcm"))
+        others = {str(d.SOPInstanceUID) for d in (*made, report)}
+        assert takes.kept == set(uids.values()) - binary - {uids["SR_measurements"]} | others
+        assert otherwise(office)["SEG_lesion"] == "sent as Label Map, as it is asked for"
+        assert otherwise(office, "REFUSES") == otherwise(office, "PLAIN") == {}
+        assert list(office.store.refused_forms("REFUSES")) == [Rung(LABEL_MAP)]
+
+        received = len(refuses.received)
+        office.store.retry(office.deliveries()[0].key, "again")
+        office.resolve(office.deliveries()[0].key)
+        while office.work():
+            pass
+        assert len(refuses.received) == received + len(uids)  # known from the start
 
 
 @pytest.mark.parametrize("status", [0xA900, 0x0124])

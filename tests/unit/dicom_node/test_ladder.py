@@ -20,7 +20,7 @@ from dicom_node.dispatch import Refusal
 from dicom_node.encode import EncodedObject, encode_study
 from dicom_node.encode.readdress import named_in
 from dicom_node.ladder import Ladder
-from dicom_node.rungs import Rung, known_refusal, refused_rung, rung_of
+from dicom_node.rungs import LABEL_MAP, Rung, known_refusal, refused_rung, rung_of
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable
 from dicom_node.went import map_of
@@ -50,6 +50,11 @@ class Book:
 
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         return self.others
+
+    def restore(self, files: Sequence[Sendable]) -> None:
+        self.others = [(f, instead) for f, instead in self.others if f not in files]
+        for f in files:
+            del self.went[f.name]
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +297,42 @@ def test_a_report_names_nothing_that_the_destination_is_configured_not_to_get(ob
     assert (templates.count("1411"), len(segments)) == ((3, 6) if "SEG" in gets else (0, 0))
     assert dciodvfy_errors([tmp_path / report.path]) == []
     assert steps.forms_of([report]) == ([report], [])
+
+
+def test_label_maps_go_where_they_are_asked_for_and_the_report_names_them(objects, tmp_path):
+    """HGG and TCN overlap: two layers; each segment is named in the one that has it, by its number."""
+    kept = [o for o in objects if o.kind in ("SEG", "SR") and "T1" not in o.name]
+    everything = [on_disk(o, tmp_path) for o in kept]
+    book = Book()
+    steps = ladder(everything, tmp_path, book, label_maps=True)
+    going, ended = steps.forms_of(everything)
+    maps = [f for f in going if f.kind == "SEG"]
+    assert not ended and [f.sop_class_uid for f in maps] == [LABEL_MAP, LABEL_MAP]
+    assert steps.forms_of(going) == (going, [])
+    made = {f.sop_uid: pydicom.dcmread(tmp_path / f.path) for f in maps}
+    full, report = (pydicom.dcmread(tmp_path / p) for p in ("SR_measurements.dcm", going[-1].path))
+    before, after = ([i for i in below(d) if concept(i) == "121191"] for d in (full, report))
+    assert len(before) == len(after) == 3
+    for one, other in zip(before, after, strict=True):
+        was, now = one.ReferencedSOPSequence[0], other.ReferencedSOPSequence[0]
+        assert was.ReferencedSegmentNumber == now.ReferencedSegmentNumber
+        assert now.ReferencedSOPClassUID == LABEL_MAP
+        (segment,) = (
+            s
+            for s in made[now.ReferencedSOPInstanceUID].SegmentSequence
+            if s.SegmentNumber == now.ReferencedSegmentNumber
+        )
+        tracked = next(i for i in below(report) if i.get("UID") == segment.TrackingUID)
+        assert concept(tracked) == "112040"
+    assert named_in(report) & set(made) == set(made)
+
+    assert steps.learn([Refusal(f, None, "no") for f in maps]) == []  # and then they are refused
+    assert steps.forms_of(maps) == ([everything[0]], [])
+    assert book.known == {Rung(LABEL_MAP): "no"} and "SEG_lesion" not in book.went
+    assert ladder(everything, tmp_path, book, label_maps=True).forms_of(everything[:1]) == (
+        everything[:1],
+        [],
+    )
 
 
 def test_a_selection_of_nothing_that_the_destination_gets_stays_away(tmp_path):

@@ -262,8 +262,8 @@ class _Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self._store.refuse_form(self._delivery.destination, rung, because)
 
-    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
-        self._store.substitute(self._delivery, f, instead, because)
+    def replace(self, files: Sequence[Sendable], instead: Sequence[Sendable], because: str) -> None:
+        self._store.substitute(self._delivery, files, instead, because)
 
     def replaced(self) -> list[tuple[Sendable, list[Sendable]]]:
         return self._store.replaced(self._delivery)

@@ -89,6 +89,7 @@ class DicomDestination(_Destination):
     may_lack: tuple[Kind, ...] = ()
     maps_as_mr: bool = True
     label_maps: bool = False
+    enhanced_mr: bool = False
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)
@@ -115,6 +116,7 @@ class DicomWebDestination(_Destination):
     may_lack: tuple[Kind, ...] = ()
     maps_as_mr: bool = True
     label_maps: bool = False
+    enhanced_mr: bool = False
 
     @model_validator(mode="after")
     def _secrets_stay_secret(self) -> DicomWebDestination:

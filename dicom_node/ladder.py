@@ -1,7 +1,7 @@
 """The ladder of one destination: what it refuses in one form goes in the next lesser one, or stays away.
 
 float Parametric Map -> 16 bit -> a derived MR series; Comprehensive 3D SR -> Comprehensive -> Enhanced.
-A form that the destination asks for (Label Map) -> what that was made of.
+A form that the destination asks for (Label Map, Enhanced MR) -> what that was made of.
 An object whose ladder has ended stays away where its map is there as a derived MR series, or where the
 destination is configured to lack its kind; else a person must decide. What refers to objects that went in
 another form names that form; what is kept from a destination by its configuration is not named there.
@@ -9,7 +9,7 @@ another form names that form; what is kept from a destination by its configurati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Protocol, cast
@@ -26,7 +26,7 @@ from .encode import EncodedObject, Kind
 from .encode.check import check_lesser
 from .encode.forms import lesser_form
 from .encode.forms_mr import as_mr_series
-from .encode.readdress import named_in, readdressed
+from .encode.readdress import Went, named_in, readdressed
 from .errors import BadObject
 from .preferred import PREFERRED, asked_for
 from .rungs import Rung, known_refusal, refused_rung, rung_of
@@ -37,7 +37,7 @@ from .went import map_of, planes_reached, series_by_map, what_went
 _LOG = log.get("ladder")
 
 _LESSER, _NAMING = ".lesser", ".naming"
-_REFERRING = ("SR", "KO")
+_REFERRING = ("SR", "KO", "PR")
 
 
 class Book(Protocol):
@@ -49,8 +49,8 @@ class Book(Protocol):
     def refuse(self, rung: Rung, because: str) -> None:
         """It refuses ``rung``."""
 
-    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
-        """``instead`` goes where ``f`` would have gone; nothing: it stays away."""
+    def replace(self, files: Sequence[Sendable], instead: Sequence[Sendable], because: str) -> None:
+        """``instead`` goes where ``files`` would have gone, all or none of them; nothing: they stay away."""
 
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         """All that was replaced so far."""
@@ -98,7 +98,7 @@ class Ladder:
                 ended.append(Refusal(f, None, f"{because}, and no lesser form of it is taken"))
                 continue
             shown = self._shown(instead) if instead else self._away(f)
-            self._book.replace(f, instead, f"{shown}: {because}")
+            self._book.replace([f], instead, f"{shown}: {because}")
             _LOG.info("form.lesser", destination=self._destination.name, name=f.name, said=shown)
             going += instead
         return list(self._addressed(going)), ended
@@ -130,15 +130,14 @@ class Ladder:
     def _as_asked(self, files: Sequence[Sendable], refused: Mapping[Rung, str]) -> list[Sendable]:
         """``files``, some of them in forms that the destination asks for."""
         going = {f.path: [f] for f in files}
-        for other in asked_for(self._destination, files, refused, self._spool):
+        for other in asked_for(self._destination, files, self._everything, refused, self._spool):
             try:
                 instead = self._write(other.made(), other.files[0], other.ending)
             except BadObject as problem:
                 self._lost(other.files[0], problem)
                 continue
-            for f in other.files:
-                self._book.replace(f, instead, other.words)
-                going[f.path] = []
+            self._book.replace(other.files, instead, other.words)
+            going |= {f.path: [] for f in other.files}
             going[other.files[0].path] = instead
         return [f for instead in going.values() for f in instead]
 
@@ -227,12 +226,14 @@ class Ladder:
             named = named_in(self._header(f)) if others else set()
             if named.isdisjoint(others):
                 yield f
-            elif f.kind == "KO" and not any(uid not in went or went[uid].references for uid in named):
-                self._book.replace(f, [], "not sent: nothing that it selects goes there")
+            elif f.kind in ("KO", "PR") and not _any_goes(named, went):
+                self._book.replace([f], [], "not sent: nothing that it is about goes there")
             else:
                 own = readdressed(pydicom.dcmread(self._spool.path(f.path)), others, reached)
                 instead = self._write([own], f, f"{_NAMING}.{str(own.SOPInstanceUID)[-8:]}")
-                self._book.replace(f, instead, "sent with references to what goes there, and to nothing else")
+                self._book.replace(
+                    [f], instead, "sent with references to what goes there, and to nothing else"
+                )
                 yield from instead
 
     def _header(self, f: Sendable) -> Dataset:
@@ -244,7 +245,7 @@ class Ladder:
         kind = cast(Kind, "MR" if made[0].SOPClassUID == MRImageStorage else f.kind)
         one = len(made) == 1
         objects = [
-            EncodedObject(d, kind, name if one and kind != "MR" else f"{name}_{n:04d}")
+            EncodedObject(d, kind, name if one and kind == f.kind else f"{name}_{n:04d}")
             for n, d in enumerate(made, start=1)
         ]
         check_lesser(objects)
@@ -268,6 +269,10 @@ def _origin(path: str) -> str:
     whole = PurePosixPath(path)
     stem = whole.name.removesuffix(".dcm").split(_LESSER)[0].split(_NAMING)[0]
     return str(whole.with_name(f"{stem}.dcm"))
+
+
+def _any_goes(named: Collection[str], went: Mapping[str, Went]) -> bool:
+    return any(uid not in went or went[uid].references for uid in named)
 
 
 def refers(f: Sendable) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pydicom
 from pydicom import Dataset
+from pydicom.uid import EnhancedMRImageStorage
 
 from .encode.planes import Reference
 from .encode.readdress import Went, plane_positions, reached_planes
 from .rungs import LABEL_MAP
 from .spool import Spool
 from .store import Sendable
+
+_SERIES = ["StudyInstanceUID", "SeriesInstanceUID", "NumberOfFrames"]
 
 Replaced = Sequence[tuple[Sendable, Sequence[Sendable]]]
 
@@ -25,12 +29,25 @@ def what_went(
     of what. A map that goes in no form of its own is there as its derived MR series, if that is.
     """
     series, instead_of = series_by_map(everything), {f.path: list(instead) for f, instead in replaced}
+    known: dict[tuple[str, ...], Went] = {}
     found: dict[str, Went] = {}
     for f in [*absent, *(f for f, _ in replaced)]:
-        others = _ends(f, instead_of) or (series.get(map_of(f), []) if f.kind == "PM" else [])
-        slices = bool(others) and others[0].kind == "MR" and f.kind == "PM"
-        found[f.sop_uid] = Went(tuple(_references(others, spool)), slices, _layers(others, spool))
+        others = _ends([f], instead_of) if f.path in instead_of else []
+        if not others and f.kind == "PM":
+            others = _ends(series.get(map_of(f), []), instead_of)
+        paths = (f.kind, *(o.path for o in others))
+        if paths not in known:
+            known[paths] = _went(f.kind, others, spool)
+        found[f.sop_uid] = known[paths]
     return found
+
+
+def _went(kind: str, others: Sequence[Sendable], spool: Spool) -> Went:
+    """``others`` in place of an object of this ``kind``."""
+    references = tuple(_references(others, spool))
+    slices = kind == "PM" and bool(others) and others[0].kind == "MR"
+    whole = references if slices else tuple(replace(r, frame=None) for r in references)
+    return Went(tuple(dict.fromkeys(whole)), slices, _layers(others, spool))
 
 
 def planes_reached(
@@ -63,22 +80,29 @@ def map_of(f: Sendable) -> str:
     return "_".join(parts[1:-1] if f.kind == "MR" else parts[1:])
 
 
-def _ends(f: Sendable, instead_of: Mapping[str, Sequence[Sendable]]) -> list[Sendable]:
-    """What goes where ``f`` would have gone, once all that is replaced in its turn is."""
-    found: list[Sendable] = []
-    for other in instead_of.get(f.path, ()):
-        found += _ends(other, instead_of) if other.path in instead_of else [other]
-    return found
+def _ends(files: Iterable[Sendable], instead_of: Mapping[str, Sequence[Sendable]]) -> list[Sendable]:
+    """What goes where ``files`` would have gone, once all that is replaced in its turn is."""
+    found: dict[str, Sendable] = {}
+    for f in files:
+        if f.path in instead_of:
+            found |= {e.path: e for e in _ends(instead_of[f.path], instead_of)}
+        else:
+            found[f.path] = f
+    return list(found.values())
 
 
 def _references(files: Sequence[Sendable], spool: Spool) -> Iterator[Reference]:
-    """To files of one MR series, or of one series each."""
-    wanted, header = ["StudyInstanceUID", "SeriesInstanceUID"], Dataset()
+    """To files of one MR series, or of one series each; to every frame of an Enhanced MR Image."""
+    header = Dataset()
     for n, f in enumerate(files):
         if n == 0 or f.kind != "MR":
-            header = pydicom.dcmread(spool.path(f.path), specific_tags=wanted)
+            header = pydicom.dcmread(spool.path(f.path), specific_tags=_SERIES)
         series, study = str(header.SeriesInstanceUID), str(header.StudyInstanceUID)
-        yield Reference(f.sop_class_uid, f.sop_uid, series, study)
+        one = Reference(f.sop_class_uid, f.sop_uid, series, study)
+        if f.sop_class_uid == EnhancedMRImageStorage:
+            yield from (replace(one, frame=k) for k in range(1, header.NumberOfFrames + 1))
+        else:
+            yield one
 
 
 def _layers(files: Sequence[Sendable], spool: Spool) -> dict[int, int]:

@@ -31,6 +31,7 @@ class Office:
     def __init__(self, folder: Path, *destinations: Destination, **node: object) -> None:
         self.folder = folder
         self.clock = Clock()
+        self.anatomy = False
         self.node = NodeRules(
             **{"port": free_port(), "acse_timeout_s": 10.0, "dimse_timeout_s": 20.0, **node}
         )
@@ -73,11 +74,12 @@ class Office:
         self.clock.now += 1
         return [m.sop_uid for m in made]
 
-    def real_results(self) -> dict[str, str]:
+    def real_results(self, anatomy: bool = False) -> dict[str, str]:
         """The real objects of a phantom, HGG with its MR series, on their way; SOP UIDs by name.
 
         All are on the maps' grid: no pictures.
         """
+        self.anatomy = anatomy
         self.receive(1)
         (key,) = (r.key for r in self.store.revisions_in(State.RECEIVING))
         self.store.complete(key, "test")
@@ -102,7 +104,7 @@ class Office:
         made = []
         rules = OutputRules(mr_maps=("HGG",), fused_maps=(), summary=False)
         objects = encode_study(phantom.super_resolved(source), source, rules)
-        for n, o in enumerate(o for o in objects if "anatomy" not in o.name):
+        for n, o in enumerate(o for o in objects if self.anatomy or "anatomy" not in o.name):
             path = folder / f"{n:04d}-{o.name}.dcm"
             o.dataset.save_as(path, enforce_file_format=True)
             uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))

@@ -73,8 +73,9 @@ def made() -> Mapping[str, UID]:
 
 def sent() -> Sequence[UID]:
     """SOP classes that go to destinations: of results, of their other forms, and of notes about them."""
-    others = (AdvancedBlendingPresentationStateStorage, LABEL_MAP, EnhancedSRStorage, BasicTextSRStorage)
-    return (*made().values(), *others)
+    asked_for = (LABEL_MAP, EnhancedMRImageStorage)
+    others = (AdvancedBlendingPresentationStateStorage, EnhancedSRStorage, BasicTextSRStorage)
+    return (*made().values(), *asked_for, *others)
 
 
 def proposals() -> Sequence[Proposal]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, MRImageStorage
 
 from dicom_node.errors import BadObject
 from dicom_node.source import SourceStudy
@@ -100,7 +100,7 @@ def check_lesser(objects: Sequence[EncodedObject]) -> None:
 
     Raises BadObject naming the first bad object and its defect.
     """
-    if all(o.kind == "MR" for o in objects):
+    if all(o.dataset.SOPClassUID == MRImageStorage for o in objects):
         check(objects)
     for o in objects:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian
 from pydicom.valuerep import validate_value
 
 from dicom_node.rungs import LABEL_MAP
@@ -23,6 +23,13 @@ _TYPE_1: Mapping[str, tuple[str, ...]] = {
     "MR": (
         "ScanningSequence", "SequenceVariant", "ImageOrientationPatient", "ImagePositionPatient",
         "PixelSpacing", "BitsStored", "HighBit", "PixelData",
+    ),
+    "Enhanced MR": (
+        "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+        "DimensionOrganizationSequence", "DimensionIndexSequence", "PixelPresentation",
+        "VolumetricProperties", "VolumeBasedCalculationTechnique", "BurnedInAnnotation",
+        "PresentationLUTShape", "LossyImageCompression", "ContentQualification", "PixelData", "BitsStored",
+        "HighBit",
     ),
     "PM": (
         "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -52,6 +59,7 @@ _TYPE_2: Mapping[str, tuple[str, ...]] = {
         "ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength", "RepetitionTime",
         "SliceThickness",
     ),
+    "Enhanced MR": ("AcquisitionContextSequence",),
     "PM": ("ContentDescription", "ContentCreatorName"),
     "SEG": ("ContentDescription", "ContentCreatorName"),
     "SC": ("PatientOrientation",),
@@ -60,8 +68,13 @@ _TYPE_2: Mapping[str, tuple[str, ...]] = {
     "PR": ("ContentDescription", "ContentCreatorName"),
     "REG": ("ContentDescription", "ContentCreatorName"),
 }  # fmt: skip
-# Functional groups that must be there, for all frames or for each (PS3.3 A.75.4, A.51.5).
+# Functional groups that must be there, for all frames or for each (PS3.3 A.75.4, A.51.5, A.36.2.4).
 _GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Enhanced MR": (
+        "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence", "FrameContentSequence",
+        "FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence",
+        "RealWorldValueMappingSequence", "MRImageFrameTypeSequence", "MRMetaboliteMapSequence",
+    ),
     "PM": (
         "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence", "FrameContentSequence",
         "DerivationImageSequence", "FrameAnatomySequence", "PixelValueTransformationSequence",
@@ -93,18 +106,19 @@ _TRAPS: Mapping[str, Mapping[str, str]] = {
 def check_modules(obj: EncodedObject) -> None:
     """Raises Defect if ``obj`` lacks what its IOD demands, or has what its viewers stumble over."""
     d = obj.dataset
-    for keyword in _TYPE_1.get(obj.kind, ()):
+    what = "Enhanced MR" if d.SOPClassUID == EnhancedMRImageStorage else obj.kind
+    for keyword in _TYPE_1.get(what, ()):
         demand(keyword in d and d[keyword].value not in (None, ""), f"{keyword} has no value")
-    for keyword in _TYPE_2.get(obj.kind, ()):
+    for keyword in _TYPE_2.get(what, ()):
         demand(keyword in d, f"{keyword} is missing")
-    for keyword, why in _TRAPS.get(obj.kind, {}).items():
+    for keyword, why in _TRAPS.get(what, {}).items():
         demand(keyword not in d, f"{keyword}: {why}")
     if obj.kind == "PM":
         pixels, other = ("FloatPixelData", "PixelData")[:: 1 if d.BitsAllocated == 32 else -1]
         demand(pixels in d, f"{pixels} has no value")
         demand(other not in d, f"{other}: the values are {d.BitsAllocated} bit")
-    if obj.kind in _GROUPS:
-        _check_groups(d, _LABEL_MAP_GROUPS if d.SOPClassUID == LABEL_MAP else _GROUPS[obj.kind])
+    if what in _GROUPS:
+        _check_groups(d, _LABEL_MAP_GROUPS if d.SOPClassUID == LABEL_MAP else _GROUPS[what])
     demand(d.file_meta.MediaStorageSOPClassUID == d.SOPClassUID, "file meta names another SOP class")
     demand(d.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian, "not in Explicit VR Little Endian")
     _check_values(d)

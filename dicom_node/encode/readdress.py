@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
@@ -69,6 +69,7 @@ def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Datas
     if "ContentSequence" in out:
         _in_content(out, went, reached, None, used)
     _in_evidence(out, went, used)
+    _in_presented(out, went)
     _in_images(out, went)
     parts = [uid for name in named for uid in (name, *(r.sop_instance for r in went[name].references[:1]))]
     out.SOPInstanceUID = result_uid("names what went", str(d.SOPInstanceUID), *parts)
@@ -80,12 +81,36 @@ def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Datas
 def named_in(d: Dataset) -> set[str]:
     """SOP Instance UIDs that ``d`` refers to, but for earlier results and for what it lies on."""
     found = {str(i.ReferencedSOPInstanceUID) for i in d.get("SourceImageSequence", ())}
+    for series in _presented(d):
+        found |= {str(i.ReferencedSOPInstanceUID) for i in series.ReferencedImageSequence}
     for item in _below(d):
         found |= {str(r.ReferencedSOPInstanceUID) for r in item.get("ReferencedSOPSequence", ())}
     for study in d.get("CurrentRequestedProcedureEvidenceSequence", ()):
         for series in study.ReferencedSeriesSequence:
             found |= {str(r.ReferencedSOPInstanceUID) for r in series.ReferencedSOPSequence}
     return found
+
+
+def _presented(d: Dataset) -> Iterator[Dataset]:
+    """Of a presentation state, each item that names images of a series (PS3.3 C.11.11, C.11.14)."""
+    if d.get("Modality") == "PR":
+        for blended in (d, *d.get("AdvancedBlendingSequence", ())):
+            for item in (blended, *blended.get("ReferencedSeriesSequence", ())):
+                if "ReferencedImageSequence" in item:
+                    yield item
+
+
+def _in_presented(d: Dataset, went: Mapping[str, Went]) -> None:
+    for item in _presented(d):
+        images: list[Reference | Dataset] = []
+        for image in item.ReferencedImageSequence:
+            other = went.get(str(image.ReferencedSOPInstanceUID))
+            images += [image] if other is None else other.references
+        named = dict.fromkeys(r for r in images if isinstance(r, Reference))
+        for r in named:
+            item.SeriesInstanceUID = r.series
+        kept = [i for i in images if isinstance(i, Dataset)]
+        item.ReferencedImageSequence = [*kept, *(instance_item(r) for r in named)]
 
 
 def _below(item: Dataset) -> Iterator[Dataset]:
@@ -115,10 +140,13 @@ def _in_content(
         other = went[uid]
         chosen = _chosen(other, child.ReferencedSOPSequence[0], planes)
         used.setdefault(uid, set()).update(chosen)
-        for k in chosen:
-            again, r = copy.deepcopy(child), other.references[k]
+        for instance, references in _by_instance(other.references[k] for k in chosen).items():
+            again = copy.deepcopy(child)
             there = again.ReferencedSOPSequence[0]
-            there.ReferencedSOPClassUID, there.ReferencedSOPInstanceUID = r.sop_class, r.sop_instance
+            there.ReferencedSOPClassUID, there.ReferencedSOPInstanceUID = references[0].sop_class, instance
+            frames = [r.frame for r in references if r.frame is not None]
+            if frames:
+                there.ReferencedFrameNumber = frames if len(frames) > 1 else frames[0]
             kept.append(again)
     if _concept(item) == _GROUP and _SEGMENT not in map(_concept, kept):
         kept = _without_segment(item, kept)
@@ -126,6 +154,14 @@ def _in_content(
         item.ContentSequence = kept
     else:
         del item.ContentSequence
+
+
+def _by_instance(references: Iterable[Reference]) -> dict[str, list[Reference]]:
+    """An instance is named once, with those of its frames that are meant."""
+    found: dict[str, list[Reference]] = {}
+    for r in references:
+        found.setdefault(r.sop_instance, []).append(r)
+    return found
 
 
 def _chosen(other: Went, named: Dataset, planes: Collection[int] | None) -> list[int]:
@@ -186,7 +222,7 @@ def _in_evidence(d: Dataset, went: Mapping[str, Went], used: Mapping[str, set[in
 def _series(references: Sequence[Reference]) -> Dataset:
     d = Dataset()
     d.SeriesInstanceUID = references[0].series
-    d.ReferencedSOPSequence = [instance_item(r) for r in references]
+    d.ReferencedSOPSequence = [instance_item(rs[0]) for rs in _by_instance(references).values()]
     return d
 
 

@@ -141,9 +141,9 @@ class _Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self.known.setdefault(rung, because)
 
-    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
-        self.otherwise[f.name] = because
-        self._went.append((f, instead))
+    def replace(self, files: Sequence[Sendable], instead: Sequence[Sendable], because: str) -> None:
+        self.otherwise[files[0].name] = because
+        self._went += [(f, instead) for f in files]
 
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         return self._went

@@ -50,27 +50,29 @@ class FormStore(DeliveryStore):
             words = ", ".join(str(rung) for rung in refused) or "nothing"
             self._note_destination(tx, destination, "rehearsed", f"it refuses {words}")
 
-    def substitute(self, delivery: Delivery, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
-        """``instead`` goes in this delivery where ``f`` would have gone; nothing: it stays away.
+    def substitute(
+        self, delivery: Delivery, files: Sequence[Sendable], instead: Sequence[Sendable], because: str
+    ) -> None:
+        """``instead`` goes in this delivery where ``files`` would have gone; nothing: they stay away.
 
-        Lesser forms become results of their own, once, whichever deliveries they go in.
+        Other forms become results of their own, once, whichever deliveries they go in.
         """
+        paths: list[str | None] = [i.path for i in instead]
         with self._write() as tx:
             s = t.substitutions.c
-            this = select(s.at).where(s.delivery_id == delivery.delivery_id, s.path == f.path, s.place >= 0)
-            if tx.execute(this).first() is not None:
+            these = s.path.in_([f.path for f in files])
+            known = select(s.at).where(s.delivery_id == delivery.delivery_id, these, s.place >= 0)
+            if tx.execute(known).first() is not None:
                 return
-            self._keep_lesser(tx, delivery, f, instead)
-            row = {
-                "delivery_id": delivery.delivery_id,
-                "path": f.path,
-                "because": because,
-                "at": self.clock(),
-            }
-            paths: list[str | None] = [i.path for i in instead]
+            self._keep_lesser(tx, delivery, files[0], instead)
+            row = {"delivery_id": delivery.delivery_id, "because": because, "at": self.clock()}
             tx.execute(
                 t.substitutions.insert(),
-                [{**row, "place": place, "instead": path} for place, path in enumerate(paths or [None])],
+                [
+                    {**row, "path": f.path, "place": place, "instead": path}
+                    for f in files
+                    for place, path in enumerate(paths or [None])
+                ],
             )
 
     def restore(self, delivery: Delivery, files: Sequence[Sendable]) -> None:

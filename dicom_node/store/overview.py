@@ -151,12 +151,15 @@ class Overview(LedgerStore):
 
     @staticmethod
     def _otherwise(tx: Connection, delivery_id: str) -> list[dict[str, str]]:
-        """What went in a lesser form, or not at all, and why."""
+        """What went in another form, or not at all, and why; of several that went as one, the first."""
         s = t.substitutions.c
-        query = select(t.results.c.name, s.because).join(t.results, t.results.c.path == s.path)
+        query = select(t.results.c.name, s.because, s.instead).join(t.results, t.results.c.path == s.path)
         mine = (s.delivery_id == delivery_id) & (s.place == 0)
-        rows = tx.execute(query.where(mine).order_by(s.path, s.at))
-        return [{"name": r.name, "because": r.because} for r in rows]
+        rows = tx.execute(query.where(mine).order_by(s.path, s.at)).all()
+        said: dict[str, dict[str, str]] = {}
+        for r in rows:
+            said.setdefault(r.instead or r.name, {"name": r.name, "because": r.because})
+        return list(said.values())
 
     def history(self, case: str) -> list[dict[str, Any]]:
         """Every event of a case, oldest first."""

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import (
     ComprehensiveSRStorage,
+    EnhancedMRImageStorage,
     MRImageStorage,
     ParametricMapStorage,
     SegmentationStorage,
@@ -162,34 +163,39 @@ def test_where_derived_mr_series_are_turned_off_a_person_is_told_what_has_no_oth
         assert otherwise(office)["PM_TCN"].startswith("not sent: it refuses the SOP class")
 
 
-def test_label_maps_go_to_who_asks_for_them_and_takes_them_and_the_binary_one_to_all_others(tmp_path):
-    """A refusal is remembered, and leaves the destination with the very object that others have."""
+def test_forms_that_are_asked_for_go_to_who_takes_them_and_the_usual_ones_to_all_others(tmp_path):
+    """Label Maps and Enhanced MR. A refusal is remembered; then it has what others have."""
     with (
-        Pacs(*STORAGE, LABEL_MAP) as takes,
+        Pacs(*STORAGE, LABEL_MAP, EnhancedMRImageStorage) as takes,
         Pacs(*STORAGE, LABEL_MAP) as refuses,
         Pacs() as plain,
     ):
         office = Office(
             tmp_path,
-            takes.destination(label_maps=True),
-            refuses.destination(name="REFUSES", label_maps=True),
+            takes.destination(label_maps=True, enhanced_mr=True),
+            refuses.destination(name="REFUSES", label_maps=True, enhanced_mr=True),
             plain.destination(name="PLAIN"),
         )
-        uids = office.real_results()
-        binary = {uid for name, uid in uids.items() if name.startswith("SEG")}
+        uids = office.real_results(anatomy=True)
+        usual = {uid for name, uid in uids.items() if name.startswith(("SEG", "MR_HGG"))}
         refuses.store = lambda uid: 0x0000 if uid in uids.values() else 0xC000
         while office.work():
             pass
         assert {d.state for d in office.deliveries()} == {DeliveryState.DELIVERED}
         assert plain.kept == refuses.kept == set(uids.values())
-        made = [pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.label-map*.dcm")]
-        assert {d.SOPClassUID for d in made} == {LABEL_MAP}
-        (report,) = (pydicom.dcmread(p) for p in (office.spool.root / "out").rglob("*.naming.*.dcm"))
+        out = office.spool.root / "out"
+        made = [pydicom.dcmread(p) for p in (*out.rglob("*.label-map*.dcm"), *out.rglob("*.enhanced.dcm"))]
+        assert {d.SOPClassUID for d in made} == {LABEL_MAP, EnhancedMRImageStorage}
+        (report,) = (pydicom.dcmread(p) for p in out.rglob("*.naming.*.dcm"))
         others = {str(d.SOPInstanceUID) for d in (*made, report)}
-        assert takes.kept == set(uids.values()) - binary - {uids["SR_measurements"]} | others
-        assert otherwise(office)["SEG_lesion"] == "sent as Label Map, as it is asked for"
+        assert takes.kept == set(uids.values()) - usual - {uids["SR_measurements"]} | others
+        said = otherwise(office)
+        assert said["SEG_lesion"] == "sent as Label Map, as it is asked for"
+        assert said["MR_HGG_0001"] == "sent as Enhanced MR, as it is asked for"
+        assert "MR_HGG_0002" not in said  # once for the series
         assert otherwise(office, "REFUSES") == otherwise(office, "PLAIN") == {}
-        assert list(office.store.refused_forms("REFUSES")) == [Rung(LABEL_MAP)]
+        refused = {Rung(LABEL_MAP), Rung(EnhancedMRImageStorage)}
+        assert set(office.store.refused_forms("REFUSES")) == refused
 
         received = len(refuses.received)
         office.store.retry(office.deliveries()[0].key, "again")

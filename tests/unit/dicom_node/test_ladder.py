@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import (
+    EnhancedMRImageStorage,
     EnhancedSRStorage,
     MRImageStorage,
     ParametricMapStorage,
@@ -44,9 +45,10 @@ class Book:
     def refuse(self, rung: Rung, because: str) -> None:
         self.known[rung] = because
 
-    def replace(self, f: Sendable, instead: Sequence[Sendable], because: str) -> None:
-        self.went[f.name] = (instead[0].path if instead else None, because)
-        self.others.append((f, instead))
+    def replace(self, files: Sequence[Sendable], instead: Sequence[Sendable], because: str) -> None:
+        for f in files:
+            self.went[f.name] = (instead[0].path if instead else None, because)
+            self.others.append((f, instead))
 
     def replaced(self) -> Sequence[tuple[Sendable, Sequence[Sendable]]]:
         return self.others
@@ -335,6 +337,65 @@ def test_label_maps_go_where_they_are_asked_for_and_the_report_names_them(object
     )
 
 
+@pytest.fixture(scope="module")
+def coloured() -> list[EncodedObject]:
+    """With anatomy, MR series of HGG, how that is to be coloured, and a report."""
+    source = phantom.source_study("oblique")
+    rules = OutputRules(
+        mr_maps=("HGG",), fused_maps=("HGG",), parametric_maps=("HGG", "TCN"), presentation_states=True
+    )
+    objects = encode_study(phantom.super_resolved(source), source, rules)
+    return [o for o in objects if o.kind in ("MR", "PM", "SR", "PR", "SEG")]
+
+
+def test_a_map_goes_as_one_enhanced_image_where_it_is_asked_for_and_who_refers_to_it_knows(
+    coloured, tmp_path
+):
+    """Presentation states name the one image; figures name its frames where no Parametric Map is taken."""
+    everything = [on_disk(o, tmp_path) for o in coloured]
+    book = Book()
+    book.known = {Rung(ParametricMapStorage): "no"}
+    steps = ladder(everything, tmp_path, book, enhanced_mr=True)
+    going, ended = steps.forms_of(everything)
+    assert not ended and steps.forms_of(going) == (going, [])
+    (one,) = (f for f in going if f.sop_class_uid == EnhancedMRImageStorage)
+    anatomy = {f.sop_uid for f in everything if "anatomy" in f.name}
+    assert anatomy < {f.sop_uid for f in going}  # others lie on it: as it was
+    assert {f.name[:6] for f in going if f.kind == "MR" and f.sop_uid not in anatomy} == {"MR_HGG", "MR_TCN"}
+    sent = {f.sop_uid for f in going}
+    for f in (f for f in going if f.kind in ("PR", "SR")):
+        d = pydicom.dcmread(tmp_path / f.path)
+        assert one.sop_uid in named_in(d) <= sent
+        assert dciodvfy_errors([tmp_path / f.path]) == []
+    result = phantom.super_resolved(phantom.source_study("oblique"))
+    (hgg,) = (x for x in result.lesion if x.source == "HGG")
+    report = pydicom.dcmread(tmp_path / next(f.path for f in going if f.kind == "SR"))
+    named = [
+        i.ReferencedSOPSequence[0]
+        for i in below(report)
+        if concept(i) == "121112" and i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == one.sop_uid
+    ]
+    planes = [k + 1 for k in np.flatnonzero(hgg.mask.any(axis=(1, 2)))]
+    assert planes in [list(r.ReferencedFrameNumber) for r in named]
+
+    assert steps.learn([Refusal(one, None, "no")]) == []
+    slices = [f for f in everything if f.name.startswith("MR_HGG")]
+    assert steps.forms_of([one]) == (slices, [])
+    presented = next(f for f in everything if f.kind == "PR")
+    assert ladder(everything, tmp_path, book, enhanced_mr=True).forms_of([presented]) == ([presented], [])
+
+
+def test_slices_that_others_lie_on_stay_slices(objects, tmp_path):
+    """Without anatomy that are those of the maps; and what has been sent in part goes on as it began."""
+    book = Book()
+    bare = [on_disk(o, tmp_path) for o in objects if o.name.startswith("MR_HGG") or o.kind == "SEG"]
+    assert ladder(bare, tmp_path, book, enhanced_mr=True).forms_of(bare) == (bare, [])
+    everything = [on_disk(o, tmp_path) for o in objects if o.kind == "MR"]
+    steps = ladder(everything, tmp_path, book, enhanced_mr=True)
+    left = [f for f in everything if f.name != "MR_HGG_0001"]
+    assert steps.forms_of(left) == (left, [])
+
+
 def test_a_selection_of_nothing_that_the_destination_gets_stays_away(tmp_path):
     source = phantom.source_study()
     rules = OutputRules(mr_maps=("HGG",), fused_maps=("HGG",), parametric_maps=(), key_objects=True)
@@ -344,7 +405,7 @@ def test_a_selection_of_nothing_that_the_destination_gets_stays_away(tmp_path):
     book = Book()
     assert ladder(everything, tmp_path, book, send=("SC", "KO")).forms_of([selection]) == ([selection], [])
     assert ladder(everything, tmp_path, book, send=("MR", "KO")).forms_of([selection]) == ([], [])
-    assert book.went == {"KO_results": (None, "not sent: nothing that it selects goes there")}
+    assert book.went == {"KO_results": (None, "not sent: nothing that it is about goes there")}
 
 
 def concept(item: Dataset) -> str:

@@ -38,10 +38,10 @@ def test_a_lesser_form_goes_only_where_it_stands_in(store: Store) -> None:
     store.refuse_form("A", FLOAT, "no")
     store.refuse_form("A", FLOAT, "no, again")
     for _ in range(2):  # once more after a crash
-        store.substitute(a, pm, [LESSER], "sent as 16-bit Parametric Map: no")
+        store.substitute(a, [pm], [LESSER], "sent as 16-bit Parametric Map: no")
     assert store.to_send(a) == [slice_, LESSER] == store.meant_for(a)
     assert store.to_send(b) == [slice_, pm]
-    store.substitute(b, pm, [], "not sent: no")
+    store.substitute(b, [pm], [], "not sent: no")
     assert store.to_send(b) == [slice_]
     assert store.refused_forms("A") == {FLOAT: "no"} and store.refused_forms("B") == {}
     store.rehearsed("A", {FLOAT.whole_class: "all of it"})
@@ -63,7 +63,7 @@ def test_many_slices_may_go_instead_of_one_map(store: Store) -> None:
         for n in (1, 2, 3)
     ]
     for delivery in (a, a, b):
-        store.substitute(delivery, pm, series, "sent as MR Image: no")
+        store.substitute(delivery, [pm], series, "sent as MR Image: no")
     assert store.to_send(a) == store.meant_for(b) == [slice_, *series]
     assert store.replaced(a) == [(pm, series)]
     made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
@@ -139,6 +139,6 @@ def test_what_supersedes_knows_the_results_that_were_sent_before_it(store: Store
     assert store.sent_before(never_sent, 1) == {}
     slice_, pm = store.to_send(due)
     store.take(due, slice_.path, "0000")
-    store.substitute(due, pm, [LESSER], "sent as 16-bit Parametric Map: no")
+    store.substitute(due, [pm], [LESSER], "sent as 16-bit Parametric Map: no")
     third = results(store, "A", number=3)
     assert store.sent_before(third, 1) == {"MR_HGG_0001": slice_.path, "PM_HGG": pm.path}

@@ -50,7 +50,7 @@ _RECONCILE_S = 1.0
 _MAX_RECOVERIES = 10
 
 _STRANDED = (
-    f"given up: its worker died {_MAX_RECOVERIES} times at it, or disk or database refused for too long; "
+    f"given up: its worker died {_MAX_RECOVERIES + 1} times at it, or disk or database refused for too long; "
     "see the worker's log, then retry"
 )
 

@@ -27,9 +27,9 @@ from .defect import Defect, demand
 from .encoded import EncodedObject
 from .headers import MAY_BE_EMPTY
 from .parametric_map import doubt_label
-from .planes import strings
-from .quality_maps import measured
-from .segment_frames import binary_frames
+from .planes import parent_series, strings
+from .quality_maps import Measured, measured
+from .segment_frames import Position, binary_frames, position_of
 from .viewers import in_reading_order, lowest_plane
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
@@ -118,7 +118,7 @@ class _Gate:
         self._source = source
         self._source_uids = source_uids(source) if source is not None else frozenset()
         self._values: dict[str, NDArray[np.float32]] = {}
-        self._measured = {} if source is None else {m.label: m.values for m in measured(source.acquisition)}
+        self._measured = {} if source is None else {m.label: m for m in measured(source.acquisition)}
         self._result = result
         if result is not None:
             self._values.update({str(m.metabolite): m.values for m in result.maps})
@@ -240,19 +240,19 @@ class _Gate:
         self._single.add(str(d.SeriesInstanceUID))
         shared = d.SharedFunctionalGroupsSequence[0]
         demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
-        positions = [
-            strings(f.PlanePositionSequence[0].ImagePositionPatient)
-            for f in d.PerFrameFunctionalGroupsSequence
-        ]
+        positions = [position_of(f) for f in d.PerFrameFunctionalGroupsSequence]
         normal = _normal(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
         heights = np.array([_floats(p) for p in positions]) @ normal
         demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
         demand(int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames")
         mapping = shared.RealWorldValueMappingSequence[0]
-        wanted = self._measured.get(mapping.LUTLabel)
-        if wanted is None:
+        quality = self._measured.get(mapping.LUTLabel)
+        if quality is None:
             wanted = self._values.get(mapping.LUTLabel)
             self._check_planes(d, positions)
+        else:
+            wanted = quality.values
+            self._check_measured_planes(d, positions, quality)
         values = np.frombuffer(d.FloatPixelData, "<f4")
         demand(values.size == len(positions) * d.Rows * d.Columns, "pixels do not fill the frames")
         demand(bool(np.isfinite(values).all()), "values that are not finite")
@@ -270,6 +270,24 @@ class _Gate:
         for frame, instance in zip(d.PerFrameFunctionalGroupsSequence, parent.instances, strict=True):
             source = frame.DerivationImageSequence[0].SourceImageSequence[0]
             demand(source.ReferencedSOPInstanceUID == instance, "a frame refers to another plane")
+
+    def _check_measured_planes(self, d: Dataset, positions: Sequence[Position], quality: Measured) -> None:
+        """They are those on which ``quality`` was measured, as its source wrote them."""
+        assert self._source is not None
+        headers = self._source.map_headers.get(quality.of, ())
+        parent = parent_series(headers, self._source.acquisition.grid)
+        demand(parent is not None, "measured quality of a map that did not come as DICOM")
+        assert parent is not None
+        planes = parent.planes
+        written = (
+            planes.rows,
+            planes.columns,
+            planes.orientation,
+            planes.pixel_spacing,
+            planes.slice_spacing,
+        )
+        demand(_multiframe_geometry(d) == written, "geometry differs from the measured map's")
+        demand(tuple(positions) == planes.positions, "frames are not the planes that were measured")
 
     def _parent(self, d: Dataset) -> _Series:
         demand("ReferencedSeriesSequence" in d, "no Referenced Series: viewers do not show it")
@@ -300,7 +318,7 @@ class _Gate:
         planes = {p: k for k, p in enumerate(parent.positions)}
         volumes = np.zeros((len(d.SegmentSequence), len(planes), d.Rows, d.Columns), dtype=bool)
         for frame, mask in zip(d.PerFrameFunctionalGroupsSequence, masks, strict=True):
-            k = planes.get(strings(frame.PlanePositionSequence[0].ImagePositionPatient))
+            k = planes.get(position_of(frame))
             demand(k is not None, "a frame lies on no plane of the referenced series")
             volumes[frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, k] = mask
         demand(bool(volumes.any(axis=(1, 2, 3)).all()), "a segment is empty")

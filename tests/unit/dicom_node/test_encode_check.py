@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pydicom import Dataset
 from dicom_node.config import OutputRules
 from dicom_node.encode import EncodedObject, check, checked, encode_study
 from dicom_node.errors import BadObject
+from dicom_node.source import SourceStudy
 from sr_core import SuperResolved
 from tests import phantom
 
@@ -168,3 +170,47 @@ def test_an_instance_uid_is_given_once(objects, result):
 
     with pytest.raises(BadObject, match="occurs twice"):
         check(spoiled(objects, "PM_TCN", same), result)
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[list[EncodedObject], SuperResolved, SourceStudy]:
+    """Quality on the planes on which it was measured, beside the anatomy."""
+    source = phantom.source_study("oblique")
+    a = source.acquisition
+    bounds = phantom.volume(a.grid, seed=3, high=40.0)
+    maps = (replace(a.maps[0], crlb_percent=bounds), *a.maps[1:])
+    acquired = replace(a, maps=maps, snr=phantom.volume(a.grid, seed=4, high=20.0))
+    source = replace(source, acquisition=acquired)
+    result = phantom.super_resolved(source)
+    rules = OutputRules(
+        quality_maps=True, parametric_maps=(), fused_maps=(), summary=False, measurements=False
+    )
+    return list(checked(encode_study(result, source, rules), result, source)), result, source
+
+
+def _between_planes(d: Dataset) -> None:
+    first, second = (f.PlanePositionSequence[0] for f in d.PerFrameFunctionalGroupsSequence[:2])
+    both = zip(first.ImagePositionPatient, second.ImagePositionPatient, strict=True)
+    first.ImagePositionPatient = [f"{(float(a) + float(b)) / 2:.6f}" for a, b in both]
+
+
+def _turned(d: Dataset) -> None:
+    orientation = d.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    x = [float(v) for v in orientation.ImageOrientationPatient]
+    orientation.ImageOrientationPatient = [f"{v:.9f}" for v in (*x[3:], *(-v for v in x[:3]))]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "words"),
+    [
+        ("PM_quality_SNR", _one_value_not_finite, "values that are not finite"),
+        ("PM_quality_SNR", _upside_down, "values are not those of the SNR map"),
+        ("PM_quality_tNAA_CRLB", _descending, "frames do not ascend"),
+        ("PM_quality_tNAA_CRLB", _between_planes, "frames are not the planes that were measured"),
+        ("PM_quality_tNAA_CRLB", _turned, "geometry differs from the measured map's"),
+    ],
+)
+def test_a_spoiled_map_of_quality_is_held_with_the_reason(measured, name, spoil, words):
+    objects, result, source = measured
+    with pytest.raises(BadObject, match=f"^{name}: .*{words}"):
+        check(spoiled(objects, name, spoil), result, source)

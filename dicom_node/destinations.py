@@ -90,6 +90,7 @@ class DicomDestination(_Destination):
     maps_as_mr: bool = True
     label_maps: bool = False
     enhanced_mr: bool = False
+    compress_pictures: bool = False
     ae_title: AETitle
     host: str
     port: int = Field(ge=1, le=65535)

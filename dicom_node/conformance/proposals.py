@@ -20,6 +20,7 @@ from pydicom.uid import (
     MRImageStorage,
     ParametricMapStorage,
     PseudoColorSoftcopyPresentationStateStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
     SpatialRegistrationStorage,
@@ -88,6 +89,7 @@ def _proposals() -> Iterator[Proposal]:
     for sop_class in sent():
         for syntax in _LITTLE:
             yield Proposal("Send results", sop_class, (syntax,))
+    yield Proposal("Send results", SecondaryCaptureImageStorage, (RLELossless,))
     yield Proposal("Ask for storage commitment", PUSH_MODEL, _LITTLE)
     yield Proposal("Query what a destination keeps", UID(StudyRootQueryRetrieveInformationModelFind), _EVERY)
     yield Proposal("Ask the archive for counts", UID(StudyRootQueryRetrieveInformationModelFind), _EVERY)

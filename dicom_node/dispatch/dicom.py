@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
@@ -23,9 +28,11 @@ from dicom_node.store import Sendable
 
 from .answers import Answers, Took
 from .refusals import ObjectsRefused, Refusal
-from .statuses import in_words
+from .statuses import Verdict, in_words, verdict
 
 _LOG = log.get("dispatch")
+
+_PACKED = frozenset({str(SecondaryCaptureImageStorage)})  # what a destination may get compressed
 
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers in a byte
 
@@ -45,6 +52,7 @@ def store(
 ) -> None:
     """C-STORE each of ``files`` (paths under ``root``), calling ``taken`` with the status in hex.
 
+    Pictures go compressed where the destination is configured for it and takes it, else as they are.
     An object that is refused for good does not stop the others. Raises PeerUnreachable or PeerBusy if
     the rest may go later, else ObjectsRefused, or Refused where the association is.
     """
@@ -67,7 +75,8 @@ def _store(
     needed = sorted({(f.sop_class_uid, _syntax(root / f.path)) for f in files})
     # The default transfer syntax too (PS3.5 10.1): pynetdicom converts for who takes nothing else.
     plain = [(c, ImplicitVRLittleEndian) for c, syntax in needed if syntax == ExplicitVRLittleEndian]
-    for sop_class, syntax in [*needed, *plain][:_MOST_CONTEXTS]:
+    packed = [(c, RLELossless) for c, _ in needed if c in _PACKED and destination.compress_pictures]
+    for sop_class, syntax in [*needed, *plain, *packed][:_MOST_CONTEXTS]:
         ae.add_requested_context(sop_class, syntax)
     answers = Answers(destination.name, taken)
     with associate(ae, destination, destination.name) as association:
@@ -75,21 +84,33 @@ def _store(
         for f in files:
             syntax = _syntax(root / f.path)
             default = (f.sop_class_uid, ImplicitVRLittleEndian)
-            if (f.sop_class_uid, syntax) not in accepted and (
-                syntax != ExplicitVRLittleEndian or default not in accepted
-            ):
+            plain_goes = (f.sop_class_uid, syntax) in accepted or (
+                syntax == ExplicitVRLittleEndian and default in accepted
+            )
+            status = None
+            if (f.sop_class_uid, RLELossless) in accepted:
+                status = _store_one(association, destination, _compressed(root / f.path))
+            if plain_goes and (status is None or verdict(status) is Verdict.NEVER):
+                status = _store_one(association, destination, root / f.path)
+            if status is None:
                 answers.refused(_class_refused(f))
                 continue
-            status = _store_one(association, destination, root / f.path)
             answers.heard(f, status)
             if 0xA700 <= status <= 0xA7FF:
                 break  # it is full: the rest would only press on
     answers.conclude()
 
 
-def _store_one(association: Association, destination: DicomDestination, path: Path) -> int:
+def _compressed(path: Path) -> Dataset:
+    """The picture at ``path`` in RLE Lossless (PS3.5 G): the same pixels, hence the same instance."""
+    d = pydicom.dcmread(path)
+    d.compress(RLELossless, generate_instance_uid=False)
+    return d
+
+
+def _store_one(association: Association, destination: DicomDestination, what: Path | Dataset) -> int:
     try:
-        answer = association.send_c_store(path)
+        answer = association.send_c_store(what)
     except RuntimeError as e:  # pynetdicom: the association is no longer established
         raise PeerUnreachable(f"{destination.name} ended the association in the middle of a transfer") from e
     if "Status" not in answer:

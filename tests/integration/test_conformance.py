@@ -163,7 +163,9 @@ def test_each_activity_proposes_just_the_contexts_of_the_statement(tmp_path):
     """Table 4-5, activity by activity, as the peer hears it."""
     peer = Eavesdropper()
     node = NodeRules(port=free_port(), acse_timeout_s=5.0, dimse_timeout_s=5.0, network_timeout_s=5.0)
-    there = DicomDestination(name="PEER", ae_title="PEER", host="127.0.0.1", port=peer.port)
+    there = DicomDestination(
+        name="PEER", ae_title="PEER", host="127.0.0.1", port=peer.port, compress_pictures=True
+    )
     files = []
     for number, uid in enumerate(sent()):
         d = mr_slice(number + 1, SOPClassUID=uid)

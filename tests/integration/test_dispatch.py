@@ -7,18 +7,29 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage, ParametricMapStorage, Verification
 
 from dicom_node import dispatch
 from dicom_node.config import DicomDestination, FolderDestination, NodeRules
 from dicom_node.demo import free_port
+from dicom_node.encode.capture import set_pixels
+from dicom_node.encode.headers import file_meta
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable
+from tests import phantom
 from tests.doors import as_file, mr_slice
+from tests.harness import needs_dcmtk
 
 NODE = NodeRules()
 
@@ -167,6 +178,76 @@ def test_a_peer_that_takes_the_default_transfer_syntax_only_gets_the_same_pixels
     for f, back in zip(files, kept, strict=True):
         sent = pydicom.dcmread(spool.path(f.path))
         assert (back.SOPInstanceUID, back.PixelData) == (sent.SOPInstanceUID, sent.PixelData)
+
+
+@pytest.fixture
+def picture(spool: Spool) -> Sendable:
+    """A picture with something on it, of an odd number of rows."""
+    base = phantom.header(
+        SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="2.25.81", SeriesInstanceUID="2.25.82",
+        Modality="OT", SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0,
+        BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0,
+    )  # fmt: skip
+    rows, columns = np.indices((61, 40))
+    set_pixels(base, np.stack([rows * 4, columns * 6, (rows // 7 + columns // 9) * 20], -1).astype(np.uint8))
+    base.file_meta = file_meta(base)
+    folder = spool.result_folder("case-0002", 1, 1)
+    base.save_as(folder / "sc.dcm", enforce_file_format=True)
+    return Sendable(spool.relative(folder / "sc.dcm"), "SC", "SC_1", "2.25.81", base.SOPClassUID, "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "takes", "refuses", "came"),
+    [
+        (True, [RLELossless, ExplicitVRLittleEndian], "", [RLELossless]),
+        (True, [RLELossless], "", [RLELossless]),
+        (True, [ExplicitVRLittleEndian], "", [ExplicitVRLittleEndian]),
+        (True, [RLELossless, ImplicitVRLittleEndian], RLELossless, [RLELossless, ImplicitVRLittleEndian]),
+        (False, [RLELossless, ExplicitVRLittleEndian], "", [ExplicitVRLittleEndian]),
+    ],
+    ids=["taken", "nothing else taken", "not taken", "refused by status", "not asked for"],
+)
+def test_pictures_go_compressed_where_that_is_asked_for_and_taken(
+    picture, spool, asked, takes, refuses, came
+):
+    """The same pixels under the same UID, and else as they are, at once."""
+    heard = []
+
+    def on_store(event: evt.Event) -> int:
+        d = event.dataset
+        d.file_meta = event.file_meta
+        heard.append(d)
+        return 0xC000 if d.file_meta.TransferSyntaxUID == refuses else 0x0000
+
+    ae = AE("PACS")
+    ae.add_supported_context(SecondaryCaptureImageStorage, takes)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
+    try:
+        where = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
+        assert send(DicomDestination(**where, compress_pictures=asked), [picture], spool) == [
+            ("SC_1", "0000")
+        ]
+    finally:
+        server.shutdown()
+    assert [d.file_meta.TransferSyntaxUID for d in heard] == came
+    original = pydicom.dcmread(spool.path(picture.path))
+    for d in heard:
+        assert np.array_equal(d.pixel_array, original.pixel_array)
+        smaller = len(d.PixelData) < len(original.PixelData)
+        assert smaller is (d.file_meta.TransferSyntaxUID == RLELossless)
+        for keyword in ("SOPInstanceUID", "PhotometricInterpretation", "LossyImageCompression"):
+            assert d.get(keyword) == original.get(keyword)
+
+
+@needs_dcmtk
+@pytest.mark.peers
+def test_a_compressed_picture_is_the_same_to_dcmtk(picture, spool, tmp_path):
+    packed, plain = tmp_path / "packed.dcm", tmp_path / "plain.dcm"
+    dispatch.dicom._compressed(spool.path(picture.path)).save_as(packed, enforce_file_format=True)
+    subprocess.run(["/usr/bin/dcmdrle", packed, plain], check=True, timeout=60)
+    before, after = pydicom.dcmread(spool.path(picture.path)), pydicom.dcmread(plain)
+    assert after.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert before.PixelData == after.PixelData and before.PlanarConfiguration == after.PlanarConfiguration
 
 
 def test_a_refused_sop_class_is_named_and_the_rest_is_delivered(peer, files, spool):

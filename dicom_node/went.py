@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, SegmentationStorage
 
 from .encode.planes import Reference
 from .encode.readdress import Went, plane_positions, reached_planes
@@ -60,7 +60,7 @@ def planes_reached(
     if a_map is not None:
         positions = plane_positions(_header(a_map, spool))
         for f in files:
-            if f.kind == "SEG":
+            if f.sop_class_uid == SegmentationStorage:
                 found |= reached_planes(_header(f, spool), positions)
     return found
 

@@ -102,10 +102,12 @@ def test_what_an_archive_takes_and_does_not_keep_is_found_out(tmp_path):
     try:
         where = DicomDestination(
             name="PACS", ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port,
-            proving={"settle_s": 2.0},
+            proving={"settle_s": 2.0}, label_maps=True, enhanced_mr=True, compress_pictures=True,
         )  # fmt: skip
         found = rehearsed(where, port=port)
         assert not found.good
+        assert list(found.refuses) == ["Label Map Segmentation"]  # the other is taken, and kept
+        assert [w.became for w in found.went if w.form == "Enhanced MR Image"] == ["kept"]
         said = became(found)
         assert said.pop("SEG") == "not shown"
         assert set(said) >= {"MR", "SC", "PM", "SR"} and set(said.values()) == {"kept"}

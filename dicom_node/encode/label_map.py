@@ -123,29 +123,40 @@ def _frames(d: Dataset) -> list[Dataset]:
 
 
 def _between(d: Dataset, below: Dataset, above: Dataset, steps: int) -> Iterator[Dataset]:
-    """Planes of the series that ``d`` lies on, after ``below`` and before ``above``, ``steps`` planes on."""
-    series = d.ReferencedSeriesSequence[0].ReferencedInstanceSequence
-    there = [str(i.ReferencedSOPInstanceUID) for i in series]
+    """Planes of the series that ``d`` lies on, after ``below`` and before ``above``, ``steps`` planes on.
+
+    None where ``d`` does not say what instances, or frames, those are.
+    """
+    ends = [f.DerivationImageSequence[0].SourceImageSequence[0] for f in (below, above)]
+    there = _series_with(d, str(ends[0].ReferencedSOPInstanceUID))
+    framed = "ReferencedFrameNumber" in ends[0]
+    named = [str(e.ReferencedSOPInstanceUID) for e in ends]
+    if not framed and not set(named) <= set(there):
+        return
+    at = [int(e.ReferencedFrameNumber) for e in ends] if framed else [there.index(uid) for uid in named]
+    if abs(at[1] - at[0]) != steps:
+        return
     first, last = (_floats(position_of(f)) for f in (below, above))
     for k in range(1, steps):
-        frame = copy.deepcopy(below)
-        frame.PlanePositionSequence[0].ImagePositionPatient = list(
-            decimal_strings(first + (last - first) * k / steps, POSITION_DIGITS)
-        )
+        frame, place = copy.deepcopy(below), at[0] + (at[1] - at[0]) // steps * k
+        position = decimal_strings(first + (last - first) * k / steps, POSITION_DIGITS)
+        frame.PlanePositionSequence[0].ImagePositionPatient = list(position)
         source = frame.DerivationImageSequence[0].SourceImageSequence[0]
-        if "ReferencedFrameNumber" in source:
-            ends = [_source(f).ReferencedFrameNumber for f in (below, above)]
-            source.ReferencedFrameNumber = ends[0] + (ends[1] - ends[0]) * k // steps
+        if framed:
+            source.ReferencedFrameNumber = place
         else:
-            ends = [there.index(str(_source(f).ReferencedSOPInstanceUID)) for f in (below, above)]
-            source.ReferencedSOPInstanceUID = there[ends[0] + (ends[1] - ends[0]) * k // steps]
+            source.ReferencedSOPInstanceUID = there[place]
         yield frame
 
 
-def _source(frame: Dataset) -> Dataset:
-    """What ``frame`` says it lies on."""
-    item: Dataset = frame.DerivationImageSequence[0].SourceImageSequence[0]
-    return item
+def _series_with(d: Dataset, uid: str) -> list[str]:
+    """Instances of the series with the instance ``uid``, of this study or another, that ``d`` refers to."""
+    for study in (d, *d.get("StudiesContainingOtherReferencedInstancesSequence", ())):
+        for series in study.get("ReferencedSeriesSequence", ()):
+            uids = [str(i.ReferencedSOPInstanceUID) for i in series.ReferencedInstanceSequence]
+            if uid in uids:
+                return uids
+    return []
 
 
 def _floats(written: Sequence[object]) -> NDArray[np.float64]:

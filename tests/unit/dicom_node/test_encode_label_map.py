@@ -114,6 +114,23 @@ def test_planes_without_anything_between_others_are_there_and_refer_to_their_own
         assert np.abs(result.grid.to_index(position) - (k, 0, 0)).max() < 1e-6
 
 
+def test_planes_of_another_study_are_known_too_and_where_nothing_says_which_they_are_gaps_stay(both):
+    _, binary, (whole, _) = both
+    other = Dataset()
+    other.StudyInstanceUID = "2.25.77"
+    other.ReferencedSeriesSequence = binary.ReferencedSeriesSequence
+    elsewhere = copy.deepcopy(binary)
+    elsewhere.StudiesContainingOtherReferencedInstancesSequence = [other]
+    del elsewhere.ReferencedSeriesSequence
+    (d, _) = as_label_maps(elsewhere)
+    assert d.PerFrameFunctionalGroupsSequence == whole.PerFrameFunctionalGroupsSequence
+    del elsewhere.StudiesContainingOtherReferencedInstancesSequence
+    (d, _) = as_label_maps(elsewhere)
+    hit = {str(f.PlanePositionSequence[0]) for f in binary.PerFrameFunctionalGroupsSequence}
+    assert {str(f.PlanePositionSequence[0]) for f in d.PerFrameFunctionalGroupsSequence} == hit
+    assert d.NumberOfFrames == len(hit) < whole.NumberOfFrames
+
+
 def test_a_lesion_in_one_slice_still_has_more_than_one_frame():
     """Some viewers read no single frame."""
     g = phantom.source_study().acquisition.grid.refined(phantom.FACTOR)

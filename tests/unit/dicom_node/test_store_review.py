@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.uid import ParametricMapStorage
 
@@ -71,6 +73,28 @@ def test_many_slices_may_go_instead_of_one_map(store: Store) -> None:
     (case,) = store.status()["cases"]
     said = [len(d["otherwise"]) for d in case["revisions"][0]["deliveries"]]
     assert said == [1, 1]  # once of the map, not once for each slice
+
+
+def test_what_went_as_one_is_restored_and_the_one_goes_to_nobody_by_itself(store: Store) -> None:
+    """A form that was asked for and is refused; and once more, where a rehearsal finds it taken meanwhile."""
+    results(store, "A", "B")
+    a, b = sorted(store.deliveries_due(), key=lambda d: d.destination)
+    both = store.to_send(a)
+    one = replace(LESSER, path=f"{both[0].path}.enhanced.dcm", kind="MR", name="MR_HGG_0001")
+    for _ in range(2):
+        for _ in range(2):  # once more after a crash
+            store.substitute(a, both, [one], "sent as Enhanced MR")
+        assert store.to_send(a) == [one] and store.to_send(b) == both
+        assert store.replaced(a) == [(f, [one]) for f in both]
+        (case,) = store.status()["cases"]
+        otherwise = [d["otherwise"] for d in case["revisions"][0]["deliveries"]]
+        assert sorted(map(len, otherwise)) == [0, 1]  # once of the series
+        store.restore(a, both)
+        assert store.to_send(a) == store.to_send(b) == both and store.replaced(a) == []
+        (case,) = store.status()["cases"]
+        assert [d["otherwise"] for d in case["revisions"][0]["deliveries"]] == [[], []]
+    made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
+    assert made.count(one.sop_uid) == 1
 
 
 @pytest.mark.parametrize("named", ["study", "delivery"])

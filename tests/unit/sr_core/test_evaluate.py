@@ -14,6 +14,7 @@ from sr_core import Settings
 from sr_core.evaluate import statistics
 from sr_core.evaluate.cases import cases, study_seed, subjects
 from sr_core.evaluate.gains import by_subject, gain, level, values_of
+from sr_core.evaluate.illustrate import chosen
 from sr_core.evaluate.protocol import Condition, Protocol, Variant, overridden, read
 from sr_core.evaluate.publish import card_figures, publish
 from sr_core.evaluate.report import Run, markdown, of_protocol, write
@@ -173,6 +174,14 @@ def test_some_heads_of_a_pool_may_be_chosen_by_name():
     assert Counter(s.source for s in subjects(found)) == {"internal": 4, "external": 3}
     with pytest.raises(ValueError, match="has no nobody; it has seg_17_noface"):
         subjects(replace(found, heads=("nobody",)))
+
+
+@pytest.mark.parametrize(("protocol", "external"), [("table2", "icbm152"), ("regimes", "openms_07")])
+def test_no_head_is_drawn_that_may_only_be_evaluated_on(protocol, external):
+    found = read(ROOT / CONFIGS / f"{protocol}.toml")
+    drawn = chosen(cases(replace(found, part="test", pool=str(ROOT / CONFIGS / "pool.toml"))))
+    assert [c.subject.name for c in drawn] == ["seg_17_noface"] * 2 + [external] * 2
+    assert [c.condition.regime == "healthy" for c in drawn] == [True, False] * 2
 
 
 def test_draws_have_seeds_of_their_own_and_the_first_that_of_the_recorded_figures():

@@ -11,7 +11,6 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     RLELossless,
-    SecondaryCaptureImageStorage,
 )
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -32,8 +31,6 @@ from .statuses import Verdict, in_words, verdict
 
 _LOG = log.get("dispatch")
 
-_PACKED = frozenset({str(SecondaryCaptureImageStorage)})  # what a destination may get compressed
-
 _MOST_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers in a byte
 
 
@@ -52,7 +49,7 @@ def store(
 ) -> None:
     """C-STORE each of ``files`` (paths under ``root``), calling ``taken`` with the status in hex.
 
-    Pictures go compressed where the destination is configured for it and takes it, else as they are.
+    Pictures of ours go compressed where the destination is configured for it and takes it, else as they are.
     An object that is refused for good does not stop the others. Raises PeerUnreachable or PeerBusy if
     the rest may go later, else ObjectsRefused, or Refused where the association is.
     """
@@ -73,9 +70,10 @@ def _store(
 ) -> None:
     ae = requestor(node)
     needed = sorted({(f.sop_class_uid, _syntax(root / f.path)) for f in files})
+    pictures = {f.path for f in files if f.kind == "SC" and destination.compress_pictures}
     # The default transfer syntax too (PS3.5 10.1): pynetdicom converts for who takes nothing else.
     plain = [(c, ImplicitVRLittleEndian) for c, syntax in needed if syntax == ExplicitVRLittleEndian]
-    packed = [(c, RLELossless) for c, _ in needed if c in _PACKED and destination.compress_pictures]
+    packed = sorted({(f.sop_class_uid, RLELossless) for f in files if f.path in pictures})
     for sop_class, syntax in [*needed, *plain, *packed][:_MOST_CONTEXTS]:
         ae.add_requested_context(sop_class, syntax)
     answers = Answers(destination.name, taken)
@@ -88,7 +86,7 @@ def _store(
                 syntax == ExplicitVRLittleEndian and default in accepted
             )
             status = None
-            if (f.sop_class_uid, RLELossless) in accepted:
+            if f.path in pictures and (f.sop_class_uid, RLELossless) in accepted:
                 status = _store_one(association, destination, _compressed(root / f.path))
             if plain_goes and (status is None or verdict(status) is Verdict.NEVER):
                 status = _store_one(association, destination, root / f.path)

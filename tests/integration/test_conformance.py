@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.uid import UID
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
 from dicom_node import dispatch
@@ -170,7 +170,8 @@ def test_each_activity_proposes_just_the_contexts_of_the_statement(tmp_path):
     for number, uid in enumerate(sent()):
         d = mr_slice(number + 1, SOPClassUID=uid)
         (tmp_path / f"{number}.dcm").write_bytes(as_file(d))
-        files.append(Sendable(f"{number}.dcm", "", str(number), d.SOPInstanceUID, uid, ""))
+        kind = "SC" if uid == SecondaryCaptureImageStorage else ""
+        files.append(Sendable(f"{number}.dcm", kind, str(number), d.SOPInstanceUID, uid, ""))
     pacs = [
         DimsePacs(
             PacsRules(ae_title="PEER", host="127.0.0.1", port=peer.port, retrieve=how, timeout_s=5.0),

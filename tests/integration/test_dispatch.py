@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     RLELossless,
     SecondaryCaptureImageStorage,
 )
@@ -237,6 +239,31 @@ def test_pictures_go_compressed_where_that_is_asked_for_and_taken(
         assert smaller is (d.file_meta.TransferSyntaxUID == RLELossless)
         for keyword in ("SOPInstanceUID", "PhotometricInterpretation", "LossyImageCompression"):
             assert d.get(keyword) == original.get(keyword)
+
+
+def test_files_that_are_not_of_a_result_set_go_as_they_are(picture, spool, tmp_path):
+    """A person's own pictures, whatever transfer syntax they are in."""
+    own = tmp_path / "own.dcm"
+    d = pydicom.dcmread(spool.path(picture.path))
+    d.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    d.PixelData = encapsulate([b"\xff\xd8 not for us to read \xff\xd9"])
+    d["PixelData"].is_undefined_length = True
+    d.save_as(own, enforce_file_format=True)
+    ae, heard = AE("PACS"), []
+    ae.add_supported_context(SecondaryCaptureImageStorage, [RLELossless, JPEGBaseline8Bit])
+
+    def on_store(event: evt.Event) -> int:
+        heard.append((event.context.transfer_syntax, event.dataset.PixelData))
+        return 0x0000
+
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
+    try:
+        where = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
+        there = DicomDestination(**where, compress_pictures=True)
+        dispatch.send_paths(there, [own], NODE, lambda *_: None)
+    finally:
+        server.shutdown()
+    assert heard == [(JPEGBaseline8Bit, d.PixelData)]
 
 
 @needs_dcmtk

@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import ParametricMapStorage
 
 from dicom_node.rungs import Rung
-from dicom_node.store import Made, Received, Sendable, Store
+from dicom_node.store import Made, Received, Sendable, Store, go_back, migrate
 from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
 
 FLOAT = Rung(ParametricMapStorage, "32-bit float")
@@ -95,6 +95,25 @@ def test_what_went_as_one_is_restored_and_the_one_goes_to_nobody_by_itself(store
         assert [d["otherwise"] for d in case["revisions"][0]["deliveries"]] == [[], []]
     made = [e.subject for e in store.ledger(a.key.case) if e.kind == "made"]
     assert made.count(one.sop_uid) == 1
+
+
+def test_an_older_version_gets_no_form_that_was_given_up_again(store: Store) -> None:
+    """It knows nothing of restoring: what it finds must not go instead once more, nor to everybody."""
+    results(store, "A", "B")
+    a, b = sorted(store.deliveries_due(), key=lambda d: d.destination)
+    one, other = both = store.to_send(a)
+    given_up = replace(LESSER, path=f"{one.path}.label-map.dcm", sop_uid="2.25.91")
+    store.substitute(a, [one], [given_up], "sent as Label Map")
+    store.restore(a, [one])
+    store.substitute(b, [other], [LESSER], "sent as 16-bit Parametric Map")
+    go_back(store, "0010")
+    with store.engine.connect() as db:
+        left = db.exec_driver_sql("SELECT path, instead FROM substitutions").all()
+        paths = set(db.exec_driver_sql("SELECT path FROM results").scalars())
+    assert left == [(other.path, LESSER.path)]
+    assert paths == {one.path, other.path, LESSER.path}
+    migrate(store)
+    assert store.to_send(a) == both and store.to_send(b) == [one, LESSER]
 
 
 @pytest.mark.parametrize("named", ["study", "delivery"])

@@ -21,6 +21,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # An older version knows of no form that went instead for a while: it would send it, or send it to all.
+    again = "SELECT instead FROM substitutions WHERE place < 0"
+    still = "SELECT instead FROM substitutions WHERE place >= 0 AND instead IS NOT NULL"
+    op.execute(
+        f"DELETE FROM results WHERE path IN ({again}) AND path NOT IN ({still}) "
+        "AND path NOT IN (SELECT path FROM taken)"
+    )
+    op.execute("DELETE FROM substitutions WHERE place < 0")
     with op.batch_alter_table("feeds") as table:
         table.drop_column("sign_in")
     op.drop_table("sign_ins")

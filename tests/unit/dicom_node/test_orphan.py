@@ -14,7 +14,8 @@ import os, sys, time
 from dicom_node.orphan import leave_with
 leave_with(int(sys.argv[1]), lambda: os._exit(0))
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(20)
+print("stayed")
 """
 PARENT = "import os, subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], str(os.getpid())])"
 
@@ -26,7 +27,7 @@ def test_a_child_leaves_when_its_parent_is_killed_and_not_before() -> None:
         time.sleep(1.2)
         os.kill(child, 0)  # still there
         parent.kill()
-        assert parent.stdout.read() == "", "the pipe's other end is the child's: it closed with it"
+        assert parent.stdout.read() == "", "the pipe's other end is the child's: it closes with it"
 
 
 def test_a_child_that_is_an_orphan_from_the_start_leaves_too() -> None:

@@ -9,7 +9,7 @@ another form names that form; what is kept from a destination by its configurati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Protocol, cast
@@ -26,13 +26,13 @@ from .encode import EncodedObject, Kind
 from .encode.check import check_lesser
 from .encode.forms import lesser_form
 from .encode.forms_mr import as_mr_series
-from .encode.readdress import Went, named_in, readdressed
+from .encode.readdress import is_about_what_goes, named_in, readdressed
 from .errors import BadObject
 from .preferred import PREFERRED, asked_for
-from .rungs import Rung, known_refusal, refused_rung, rung_of
+from .rungs import FLOAT_MAP, Rung, known_refusal, of_the_class, refused_rung, rung_of
 from .spool import Spool, sha256_of
 from .store import Sendable
-from .went import map_of, planes_reached, series_by_map, what_went
+from .went import Replaced, map_of, planes_reached, series_by_map, what_went
 
 _LOG = log.get("ladder")
 
@@ -85,7 +85,7 @@ class Ladder:
         going: list[Sendable] = []
         ended: list[Refusal] = []
         for f in self._as_asked(self._given_way(files, refused), refused):
-            because = self._known(f, refused) if f.sop_class_uid in classes else None
+            because = self._because(f, refused) if f.sop_class_uid in classes else None
             if because is None:
                 going.append(f)
                 continue
@@ -94,10 +94,10 @@ class Ladder:
             except BadObject as problem:
                 self._lost(f, problem)
                 instead = []
-            if not instead and not self._may_stay_away(f):
+            if not instead and not self._may_stay_away(f, refused):
                 ended.append(Refusal(f, None, f"{because}, and no lesser form of it is taken"))
                 continue
-            shown = self._shown(instead) if instead else self._away(f)
+            shown = self._shown(instead) if instead else self._away(f, refused)
             self._book.replace([f], instead, f"{shown}: {because}")
             _LOG.info("form.lesser", destination=self._destination.name, name=f.name, said=shown)
             going += instead
@@ -106,21 +106,25 @@ class Ladder:
     def learn(self, refusals: Sequence[Refusal]) -> list[Refusal]:
         """Take note of what has another way to go; returns the refusals that have none.
 
-        What has none is not remembered either: it may be about this one object.
+        What has none is not remembered either, nor does it count for others, unless the whole class is
+        refused: it may be about this one object.
         """
-        about = [(r, refused_rung(self._rung(r.file), r.status)) for r in refusals]
-        refused = {**self._book.refused(), **{rung: r.words for r, rung in about if rung is not None}}
+        about = [(r, refused_rung(self._rung(r.file.path), r.status)) for r in refusals]
+        classes = {rung: r.words for r, rung in about if rung is not None and of_the_class(r.status)}
+        refused = {**self._book.refused(), **classes}
         final = []
         for r, rung in about:
-            if rung is None or not (self._may_stay_away(r.file) or self._next(r.file, refused)):
+            now = refused if rung is None else {**refused, rung: r.words}
+            if rung is None or not (self._may_stay_away(r.file, now) or self._next(r.file, now)):
                 final.append(r)
             else:
                 self._book.refuse(rung, r.words)
+                refused = now
         return final
 
     def _given_way(self, files: Sequence[Sendable], refused: Mapping[Rung, str]) -> list[Sendable]:
         """``files``; for forms that were asked for and are refused, what they were made of."""
-        vain = {f.path for f in files if f.sop_class_uid in PREFERRED and self._known(f, refused)}
+        vain = {f.path for f in files if f.sop_class_uid in PREFERRED and self._because(f, refused)}
         if not vain:
             return list(files)
         back = [f for f, instead in self._book.replaced() if any(i.path in vain for i in instead)]
@@ -130,7 +134,8 @@ class Ladder:
     def _as_asked(self, files: Sequence[Sendable], refused: Mapping[Rung, str]) -> list[Sendable]:
         """``files``, some of them in forms that the destination asks for."""
         going = {f.path: [f] for f in files}
-        for other in asked_for(self._destination, files, self._everything, refused, self._spool):
+        known = self._known(self._book.replaced())
+        for other in asked_for(self._destination, files, self._everything, known, refused, self._spool):
             try:
                 instead = self._write(other.made(), other.files[0], other.ending)
             except BadObject as problem:
@@ -144,8 +149,8 @@ class Ladder:
     def _lost(self, f: Sendable, problem: BadObject) -> None:
         _LOG.warning("form.lost", destination=self._destination.name, name=f.name, reason=str(problem))
 
-    def _known(self, f: Sendable, refused: Mapping[Rung, str]) -> str | None:
-        return known_refusal(self._rung(f), refused)
+    def _because(self, f: Sendable, refused: Mapping[Rung, str]) -> str | None:
+        return known_refusal(self._rung(f.path), refused)
 
     def _next(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
         """Whether ``f`` has another way to go that is not refused."""
@@ -154,10 +159,11 @@ class Ladder:
         return self._same_kind(f, refused) is not None
 
     def _goes_as_mr(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
-        """Whether ``f`` is a map of floats that may go as an MR series, and MR is not refused."""
-        if f.kind != "PM" or not self._maps_as_mr(f) or known_refusal(Rung(MRImageStorage), refused):
+        """Whether ``f`` is a map of floats that may go as an MR series, has none, and MR is not refused."""
+        may = self._destination.maps_as_mr and "MR" in self._destination.send
+        if f.kind != "PM" or not may or known_refusal(Rung(MRImageStorage), refused):
             return False
-        return "FloatPixelData" in pydicom.dcmread(self._spool.path(_origin(f.path)), defer_size=1024)
+        return not self._slices_of(f, refused) and self._rung(_origin(f.path)) == FLOAT_MAP
 
     def _lesser(self, f: Sendable, refused: Mapping[Rung, str]) -> list[Sendable]:
         """The best form of ``f`` that is not refused, on disk; nothing if there is none. Raises BadObject."""
@@ -174,7 +180,7 @@ class Ladder:
             return None
         if f.kind == "PM" and known_refusal(Rung(ParametricMapStorage), refused):
             return None  # all forms of the class: nothing to try
-        own = self._rung(f)
+        own = self._rung(f.path)
         try:
             form: Dataset | None = pydicom.dcmread(self._spool.path(_origin(f.path)))
             while form is not None and rung_of(form) != own:
@@ -187,47 +193,49 @@ class Ladder:
             return None
         return form
 
-    def _maps_as_mr(self, f: Sendable) -> bool:
-        return self._destination.maps_as_mr and "MR" in self._destination.send and not self._slices_of(f)
+    def _may_stay_away(self, f: Sendable, refused: Mapping[Rung, str]) -> bool:
+        return bool(self._slices_of(f, refused)) or f.kind in self._destination.may_lack
 
-    def _may_stay_away(self, f: Sendable) -> bool:
-        return bool(self._slices_of(f)) or f.kind in self._destination.may_lack
+    def _away(self, f: Sendable, refused: Mapping[Rung, str]) -> str:
+        return "there as derived MR only" if self._slices_of(f, refused) else "not sent"
 
-    def _away(self, f: Sendable) -> str:
-        return "there as derived MR only" if self._slices_of(f) else "not sent"
-
-    def _slices_of(self, f: Sendable) -> list[Sendable]:
+    def _slices_of(self, f: Sendable, refused: Mapping[Rung, str]) -> list[Sendable]:
         """The derived MR series of the Parametric Map ``f`` that goes anyway."""
-        return self._series.get(map_of(f), []) if f.kind == "PM" else []
+        if f.kind != "PM" or known_refusal(Rung(MRImageStorage), refused):
+            return []
+        return self._series.get(map_of(f), [])
 
     @cached_property
     def _series(self) -> dict[str, list[Sendable]]:
         return series_by_map(self._everything)
 
-    def _rung(self, f: Sendable) -> Rung:
+    def _known(self, replaced: Replaced) -> list[Sendable]:
+        """The result set as it was made, whatever of it the destination gets, and what it gets instead."""
+        return [*self._everything, *self._absent, *(f for f, _ in replaced)]
+
+    def _rung(self, path: str) -> Rung:
         wanted = ["SOPClassUID", "BitsAllocated"]
-        header = pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True, specific_tags=wanted)
+        header = pydicom.dcmread(self._spool.path(path), stop_before_pixels=True, specific_tags=wanted)
         return rung_of(header)
 
     def _shown(self, instead: Sequence[Sendable]) -> str:
         if instead[0].kind == "MR":
             return "sent as derived MR series"
-        return f"sent as {self._rung(instead[0])}"
+        return f"sent as {self._rung(instead[0].path)}"
 
     def _addressed(self, files: Sequence[Sendable]) -> Iterator[Sendable]:
         """``files``; in place of one that refers to what does not go itself, one that names what does."""
         replaced = self._book.replaced()
         went = what_went(self._everything, self._absent, replaced, self._spool)
         forms = {uid: w for uid, w in went.items() if w.references}
-        known = [*self._everything, *self._absent, *(f for f, _ in replaced)]
-        reached = planes_reached(known, went, self._spool)
+        reached = planes_reached(self._known(replaced), went, self._spool)
         for f in files:
             others = went if refers(f) else forms if f.kind == "PM" else {}
             named = named_in(self._header(f)) if others else set()
             if named.isdisjoint(others):
                 yield f
-            elif f.kind in ("KO", "PR") and not _any_goes(named, went):
-                self._book.replace([f], [], "not sent: nothing that it is about goes there")
+            elif f.kind in ("KO", "PR") and not is_about_what_goes(self._header(f), went):
+                self._book.replace([f], [], "not sent: what it is about does not go there")
             else:
                 own = readdressed(pydicom.dcmread(self._spool.path(f.path)), others, reached)
                 instead = self._write([own], f, f"{_NAMING}.{str(own.SOPInstanceUID)[-8:]}")
@@ -269,10 +277,6 @@ def _origin(path: str) -> str:
     whole = PurePosixPath(path)
     stem = whole.name.removesuffix(".dcm").split(_LESSER)[0].split(_NAMING)[0]
     return str(whole.with_name(f"{stem}.dcm"))
-
-
-def _any_goes(named: Collection[str], went: Mapping[str, Went]) -> bool:
-    return any(uid not in went or went[uid].references for uid in named)
 
 
 def refers(f: Sendable) -> bool:

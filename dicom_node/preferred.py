@@ -15,7 +15,7 @@ from .encode.label_map import as_label_maps
 from .rungs import LABEL_MAP, Rung, known_refusal
 from .spool import Spool
 from .store import Sendable
-from .went import series_by_map
+from .went import map_of, series_by_map
 
 # What is sent only where it is asked for, and gives way to what it was made of where it is refused.
 PREFERRED = frozenset({str(LABEL_MAP), str(EnhancedMRImageStorage)})
@@ -37,13 +37,15 @@ def asked_for(
     destination: DicomDestination | DicomWebDestination,
     files: Sequence[Sendable],
     everything: Sequence[Sendable],
+    known: Sequence[Sendable],
     refused: Mapping[Rung, str],
     spool: Spool,
 ) -> Iterator[Asked]:
     """Which of ``files`` are to go in another form, where that is not known to be refused.
 
-    ``everything``: what the destination gets of their set. A series that maps and segmentations lie on stays
-    as it is: the anatomy, or, without one, every derived MR series.
+    ``everything``: what the destination gets of their set; ``known``: all of it, so that a form that several
+    destinations ask for is the same for each. A series that maps and segmentations lie on stays as it is: the
+    anatomy, or, without one, every derived MR series.
     """
     if destination.label_maps and known_refusal(Rung(LABEL_MAP), refused) is None:
         for f in files:
@@ -58,7 +60,7 @@ def asked_for(
             return
         for name, series in here.items():
             if not name.startswith(_ANATOMY) and series == there.get(name):
-                yield Asked(tuple(series), ".enhanced", words, _enhanced(series, everything, spool))
+                yield Asked(tuple(series), ".enhanced", words, _enhanced(name, series, known, spool))
 
 
 def _slices(files: Sequence[Sendable]) -> dict[str, list[Sendable]]:
@@ -73,13 +75,14 @@ def _label_maps(f: Sendable, spool: Spool) -> Callable[[], list[Dataset]]:
 
 
 def _enhanced(
-    series: Sequence[Sendable], everything: Sequence[Sendable], spool: Spool
+    name: str, series: Sequence[Sendable], known: Sequence[Sendable], spool: Spool
 ) -> Callable[[], list[Dataset]]:
-    """A Parametric Map or Segmentation knows in which series their common sources are."""
+    """The Parametric Map of the same map, or else a Segmentation, knows in which series their sources are."""
 
     def made() -> list[Dataset]:
-        relative = next((f for f in everything if f.kind in ("SEG", "PM")), None)
-        known = pydicom.dcmread(spool.path(relative.path), stop_before_pixels=True) if relative else None
-        return [as_enhanced_mr([pydicom.dcmread(spool.path(f.path)) for f in series], known)]
+        same = [f for f in known if f.kind == "PM" and map_of(f) == name]
+        relative = next(iter([*same, *(f for f in known if f.kind == "SEG")]), None)
+        header = pydicom.dcmread(spool.path(relative.path), stop_before_pixels=True) if relative else None
+        return [as_enhanced_mr([pydicom.dcmread(spool.path(f.path)) for f in series], header)]
 
     return made

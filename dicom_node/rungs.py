@@ -30,6 +30,9 @@ class Rung:
         return Rung(self.sop_class_uid)
 
 
+FLOAT_MAP = Rung(ParametricMapStorage, "32-bit float")
+
+
 def class_name(uid: str) -> str:
     """The standard's name of a SOP class (PS3.6 A)."""
     return "Label Map Segmentation Storage" if uid == LABEL_MAP else UID(uid).name
@@ -48,9 +51,14 @@ def refused_rung(rung: Rung, status: int | None) -> Rung | None:
 
     No status: the presentation context was refused, and with it all forms of the class.
     """
-    if status is None or status == 0x0122:  # SOP class not supported
+    if of_the_class(status):
         return rung.whole_class
     return rung if _of_the_object(status) else None
+
+
+def of_the_class(status: int | None) -> bool:
+    """Whether a refusal is about every object of its SOP class: by context, or as one not supported."""
+    return status is None or status == 0x0122
 
 
 def known_refusal(rung: Rung, refused: Mapping[Rung, str]) -> str | None:
@@ -58,9 +66,9 @@ def known_refusal(rung: Rung, refused: Mapping[Rung, str]) -> str | None:
     return refused.get(rung.whole_class, refused.get(rung))
 
 
-def _of_the_object(status: int) -> bool:
+def _of_the_object(status: int | None) -> bool:
     """It cannot be kept as it is (PS3.4 B.2.3, PS3.7 Annex C), whoever sends it and however often."""
-    return (
+    return status is not None and (
         0xA900 <= status <= 0xA9FF
         or 0xC000 <= status <= 0xCFFF
         or status in (0x0105, 0x0106, 0x0117, 0x0119, 0x0120, 0x0121)

@@ -12,7 +12,7 @@ from dicom_node.uids import result_uid
 
 from .headers import file_meta
 from .planes import Reference, strings
-from .references import instance_item
+from .references import instance_item, series_items
 
 _GROUP = "125007"  # Measurement Group
 _SEGMENT = "121191"  # Referenced Segment
@@ -70,7 +70,8 @@ def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Datas
         _in_content(out, went, reached, None, used)
     _in_evidence(out, went, used)
     _in_presented(out, went)
-    _in_images(out, went)
+    _in_sources(out, went)
+    _in_common_references(out, went)
     parts = [uid for name in named for uid in (name, *(r.sop_instance for r in went[name].references[:1]))]
     out.SOPInstanceUID = result_uid("names what went", str(d.SOPInstanceUID), *parts)
     out.SeriesInstanceUID = result_uid("names what went", str(d.SeriesInstanceUID), *parts)
@@ -89,6 +90,14 @@ def named_in(d: Dataset) -> set[str]:
         for series in study.ReferencedSeriesSequence:
             found |= {str(r.ReferencedSOPInstanceUID) for r in series.ReferencedSOPSequence}
     return found
+
+
+def is_about_what_goes(d: Dataset, went: Mapping[str, Went]) -> bool:
+    """Whether any of what ``d`` selects goes; of a presentation state, any of each series that it shows."""
+    presented = [{str(i.ReferencedSOPInstanceUID) for i in s.ReferencedImageSequence} for s in _presented(d)]
+    return all(
+        any(uid not in went or went[uid].references for uid in named) for named in presented or [named_in(d)]
+    )
 
 
 def _presented(d: Dataset) -> Iterator[Dataset]:
@@ -226,7 +235,7 @@ def _series(references: Sequence[Reference]) -> Dataset:
     return d
 
 
-def _in_images(d: Dataset, went: Mapping[str, Went]) -> None:
+def _in_sources(d: Dataset, went: Mapping[str, Went]) -> None:
     if "SourceImageSequence" not in d:
         return
     sources = []
@@ -238,18 +247,24 @@ def _in_images(d: Dataset, went: Mapping[str, Went]) -> None:
                 again.ReferencedSOPClassUID, again.ReferencedSOPInstanceUID = r.sop_class, r.sop_instance
             sources.append(again)
     d.SourceImageSequence = sources
-    series: list[Dataset] = []
+
+
+def _in_common_references(d: Dataset, went: Mapping[str, Went]) -> None:
+    """Of a map or an Advanced Blending Presentation State (PS3.3 C.12.2); ours are of this study."""
+    kept: list[Dataset] = []
+    others: dict[str, dict[str, Reference]] = {}
     for item in d.get("ReferencedSeriesSequence", ()):
-        others = [r for r in item.ReferencedInstanceSequence if str(r.ReferencedSOPInstanceUID) not in went]
-        gone = [r for r in item.ReferencedInstanceSequence if str(r.ReferencedSOPInstanceUID) in went]
-        if others:
-            item.ReferencedInstanceSequence = others
-            series.append(item)
-        for r in gone:
-            references = went[str(r.ReferencedSOPInstanceUID)].references
-            new = Dataset()
-            new.SeriesInstanceUID = references[0].series
-            new.ReferencedInstanceSequence = [instance_item(x) for x in references]
-            series.append(new)
-    if series:
-        d.ReferencedSeriesSequence = series
+        if "ReferencedInstanceSequence" in item:
+            stays = []
+            for r in item.ReferencedInstanceSequence:
+                other = went.get(str(r.ReferencedSOPInstanceUID))
+                if other is None:
+                    stays.append(r)
+                for x in other.references if other is not None else ():
+                    others.setdefault(x.series, {})[x.sop_instance] = x
+            if not stays:
+                continue
+            item.ReferencedInstanceSequence = stays
+        kept.append(item)
+    if kept or others:
+        d.ReferencedSeriesSequence = [*kept, *series_items(others)]

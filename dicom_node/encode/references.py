@@ -104,18 +104,19 @@ def add_common_references(d: Dataset, references: Iterable[Reference], study_uid
         by_study.setdefault(r.study, {}).setdefault(r.series, {}).setdefault(r.sop_instance, r)
     own = by_study.pop(study_uid)
     if own:
-        d.ReferencedSeriesSequence = _series_items(own)
+        d.ReferencedSeriesSequence = series_items(own)
     others = []
     for uid, series in by_study.items():
         other = Dataset()
         other.StudyInstanceUID = uid
-        other.ReferencedSeriesSequence = _series_items(series)
+        other.ReferencedSeriesSequence = series_items(series)
         others.append(other)
     if others:
         d.StudiesContainingOtherReferencedInstancesSequence = others
 
 
-def _series_items(series: Mapping[str, Mapping[str, Reference]]) -> list[Dataset]:
+def series_items(series: Mapping[str, Mapping[str, Reference]]) -> list[Dataset]:
+    """Items of Referenced Series Sequence: ``series`` by UID, their instances by UID."""
     items = []
     for uid, instances in series.items():
         d = Dataset()

@@ -218,6 +218,23 @@ def test_what_has_no_other_way_is_not_remembered(files, tmp_path) -> None:
     assert book.known == {}
 
 
+def test_one_slice_that_is_refused_leaves_maps_their_ways_and_a_refused_class_does_not(files, tmp_path):
+    """A map is there as its MR series only if that is."""
+    slice_, hgg, tcn = (next(f for f in files if f.name == n) for n in ("MR_HGG_0001", "PM_HGG", "PM_TCN"))
+    bad = Refusal(slice_, 0xA900, "it answered A900")
+    no_maps = [Refusal(f, None, "no maps") for f in (hgg, tcn)]
+    assert ladder(files, tmp_path, Book()).learn([bad, *no_maps]) == [bad]
+    no_mr = Refusal(slice_, None, "no MR")
+    assert ladder(files, tmp_path, Book()).learn([no_mr, *no_maps]) == [no_mr, *no_maps]
+
+    book = Book()
+    steps = ladder(files, tmp_path, book, may_lack=("MR",))
+    assert steps.learn([no_mr, *no_maps]) == no_maps
+    book.refuse(Rung(ParametricMapStorage), "no maps")
+    going, ended = steps.forms_of(files)
+    assert [f.kind for f in going] == ["SEG"] and [r.file for r in ended] == [hgg, tcn]
+
+
 def on_disk(o: EncodedObject, folder: Path) -> Sendable:
     o.dataset.save_as(folder / f"{o.name}.dcm", enforce_file_format=True)
     uids = (str(o.dataset.SOPInstanceUID), str(o.dataset.SOPClassUID))
@@ -372,6 +389,7 @@ def test_a_map_goes_as_one_enhanced_image_where_it_is_asked_for_and_who_refers_t
     for f in (f for f in going if f.kind in ("PR", "SR")):
         d = pydicom.dcmread(tmp_path / f.path)
         assert one.sop_uid in named_in(d) <= sent
+        assert everywhere(d).isdisjoint({x.sop_uid for x in everything} - sent)
         errors = dciodvfy_errors([tmp_path / f.path])
         assert [e for e in errors if "ReferencedSegmentNumber" not in e] == []  # VIEWERS.md says why
     result = phantom.super_resolved(phantom.source_study("oblique"))
@@ -412,7 +430,41 @@ def test_a_selection_of_nothing_that_the_destination_gets_stays_away(tmp_path):
     book = Book()
     assert ladder(everything, tmp_path, book, send=("SC", "KO")).forms_of([selection]) == ([selection], [])
     assert ladder(everything, tmp_path, book, send=("MR", "KO")).forms_of([selection]) == ([], [])
-    assert book.went == {"KO_results": (None, "not sent: nothing that it is about goes there")}
+    assert book.went == {"KO_results": (None, "not sent: what it is about does not go there")}
+
+
+def test_a_presentation_of_which_one_series_goes_nowhere_stays_away(coloured, tmp_path):
+    """The overlay without its map would be an overlay of nothing; so would the map's colours."""
+    everything = [on_disk(o, tmp_path) for o in coloured]
+    book = Book()
+    book.replace([f for f in everything if f.name.startswith("MR_HGG")], [], "not sent: no")
+    states = [f for f in everything if f.kind == "PR"]
+    assert len(states) == 2
+    assert ladder(everything, tmp_path, book).forms_of(states) == ([], [])
+    assert {book.went[f.name][0] for f in states} == {None}
+
+
+def test_an_enhanced_image_is_the_same_and_names_its_sources_whatever_else_a_destination_gets(tmp_path):
+    """One file for all who ask for it: of a map that is not the first one made, to who gets no maps too."""
+    source = phantom.source_study()
+    rules = OutputRules(
+        mr_maps=("TCN",), fused_maps=(), parametric_maps=("HGG", "TCN"), summary=False,
+        segmentation=False, segmentation_on_anatomy=False, measurements=False,
+    )  # fmt: skip
+    everything = [on_disk(o, tmp_path) for o in encode_study(phantom.super_resolved(source), source, rules)]
+    made = []
+    for gets in (("MR", "PM"), ("MR",)):
+        steps = ladder(everything, tmp_path, Book(), send=gets, enhanced_mr=True)
+        going, _ = steps.forms_of([f for f in everything if f.kind in gets])
+        (one,) = (f for f in going if f.sop_class_uid == EnhancedMRImageStorage)
+        made.append((tmp_path / one.path).read_bytes())
+    assert made[0] == made[1]
+    assert "SourceImageEvidenceSequence" in pydicom.dcmread(tmp_path / one.path)
+
+
+def everywhere(d: Dataset) -> set[str]:
+    """Every SOP Instance UID that ``d`` refers to, at whatever depth."""
+    return {str(e.value) for e in d.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
 
 
 def concept(item: Dataset) -> str:

@@ -13,7 +13,8 @@ from . import boundary, dispatch, log
 from .config import Destination, DicomDestination, DicomWebDestination, RetryRules, Settings
 from .dispatch.commitment import take_report
 from .errors import PermanentError, Refused, TemporaryError
-from .ladder import Ladder, refers, stuck
+from .ladder import Ladder
+from .rounds import send_by_ladder, stuck
 from .rungs import Rung
 from .spool import Spool
 from .store import ASK_AGAIN_S, Delivery, Sendable, Store
@@ -111,29 +112,21 @@ class _Trip:
     def _send_by_ladder(
         self, destination: DicomDestination | DicomWebDestination, taken: dispatch.Taken
     ) -> None:
-        """As long as what is refused has a lesser form. What has none does not stop the rest."""
         store, delivery = self._store, self._delivery
-        problems: list[dispatch.ObjectsRefused] = []
-        for referring in (False, True):
-            book = _Book(store, delivery)
-            ladder = Ladder(destination, store.meant_for(delivery), self._spool, book, self._gate)
-            while True:
-                wanted = dispatch.wanted(destination, store.to_send(delivery))
-                left = [f for f in wanted if refers(f) is referring]
-                files, ended = ladder.forms_of(left)
-                try:
-                    dispatch.send(destination, files, self._spool, self._node, taken)
-                except dispatch.ObjectsRefused as refused:
-                    self.answered()
-                    if len(ladder.learn(refused.refusals)) < len(refused.refusals):
-                        continue  # each round knows of one refused form more
-                    problems.append(refused)
-                else:
-                    if ended:
-                        problems.append(stuck(destination, ended))
-                break
-        if problems:
-            raise problems[0]
+
+        def send(files: Sequence[Sendable], taken: dispatch.Taken) -> None:
+            try:
+                dispatch.send(destination, files, self._spool, self._node, taken)
+            except dispatch.ObjectsRefused:
+                self.answered()
+                raise
+
+        book = _Book(store, delivery)
+        ladder = Ladder(destination, store.meant_for(delivery), self._spool, book, self._gate)
+        left = dispatch.wanted(destination, store.to_send(delivery))
+        final = send_by_ladder(ladder, left, send, taken)
+        if final:
+            raise stuck(destination, final)
 
     def prove(self) -> None:
         """DELIVERED, once there is the proof that the destination is configured to give."""

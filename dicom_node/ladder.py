@@ -21,7 +21,7 @@ from pydicom.uid import MRImageStorage, ParametricMapStorage
 from . import log
 from .config import DicomDestination, DicomWebDestination, GateRules
 from .dciodvfy import SecondOpinion
-from .dispatch import ObjectsRefused, Refusal, wanted
+from .dispatch import Refusal, wanted
 from .encode import EncodedObject, Kind
 from .encode.check import check_lesser
 from .encode.forms import lesser_form
@@ -282,13 +282,3 @@ def _origin(path: str) -> str:
 def refers(f: Sendable) -> bool:
     """Whether ``f`` refers to others of its set: it goes once it is settled in which form those went."""
     return f.kind in _REFERRING
-
-
-def stuck(destination: DicomDestination | DicomWebDestination, refusals: Sequence[Refusal]) -> ObjectsRefused:
-    """What to raise over objects whose ladder has ended, with what a person can do."""
-    kinds = sorted({r.file.kind for r in refusals})
-    return ObjectsRefused(
-        destination.name,
-        refusals,
-        f"list {', '.join(kinds)} in its may_lack, or rehearse if it takes more by now; then retry",
-    )

@@ -20,7 +20,8 @@ from dicom_node import dispatch
 from dicom_node.compare import compare
 from dicom_node.config import DicomDestination, DicomWebDestination, Settings
 from dicom_node.errors import BadConfiguration, NodeError, Refused
-from dicom_node.ladder import Ladder, refers
+from dicom_node.ladder import Ladder
+from dicom_node.rounds import send_by_ladder
 from dicom_node.rungs import Rung, rung_of
 from dicom_node.spool import Spool
 from dicom_node.store import Sendable, Store
@@ -179,22 +180,14 @@ class _Run:
     def send(self) -> None:
         """By the ladder, until all is taken or has no form left."""
 
+        def send(files: Sequence[Sendable], taken: dispatch.Taken) -> None:
+            dispatch.send(self._destination, files, self._spool, self._node, taken)
+
         def taken(f: Sendable, status: str) -> None:
             self._taken[f.sop_uid] = f
 
-        for referring in (False, True):
-            left = [f for f in self._files if refers(f) is referring]
-            while left:
-                left, ended = self._ladder.forms_of(left)
-                for r in ended:
-                    self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
-                try:
-                    dispatch.send(self._destination, left, self._spool, self._node, taken)
-                    break
-                except dispatch.ObjectsRefused as refused:
-                    for r in self._ladder.learn(refused.refusals):
-                        self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
-                left = [f for f in left if f.sop_uid not in self._taken and f.sop_uid not in self._fate]
+        for r in send_by_ladder(self._ladder, self._files, send, taken):
+            self._fate[r.file.sop_uid] = (r.file, "refused", r.words)
 
     def query(self) -> None:
         """Whether it shows what it took; an archive may index as late as its ``settle_s``."""

@@ -19,6 +19,7 @@ from pydicom.uid import (
 from dicom_node import custody
 from dicom_node.config import DicomDestination, FolderDestination
 from dicom_node.demo import free_port, wait_for_port
+from dicom_node.encode.readdress import named_in
 from dicom_node.rungs import LABEL_MAP, Rung
 from dicom_node.study import DeliveryState
 from tests.pacs import STORAGE, Pacs
@@ -203,6 +204,31 @@ def test_forms_that_are_asked_for_go_to_who_takes_them_and_the_usual_ones_to_all
         while office.work():
             pass
         assert len(refuses.received) == received + len(uids)  # known from the start
+
+
+def test_a_worker_killed_over_the_report_sends_nothing_else_again(tmp_path):
+    """What the report refers to went before it, in other forms; these it names after the restart too."""
+    with Pacs(*STORAGE, LABEL_MAP) as pacs:
+        office = Office(tmp_path, pacs.destination(label_maps=True))
+        uids = office.real_results()
+        take = office.store.take
+
+        def dies(delivery, path, status):
+            if "naming" in path:
+                raise KeyboardInterrupt
+            take(delivery, path, status)
+
+        office.store.take = dies
+        with pytest.raises(KeyboardInterrupt):
+            office.work()
+        office.open()
+        assert office.work_on().state is DeliveryState.DELIVERED
+        (path,) = (office.spool.root / "out").rglob("*.naming.*.dcm")
+        report = pydicom.dcmread(path)
+        assert {uid for uid in pacs.kept if pacs.received.count(uid) > 1} == {report.SOPInstanceUID}
+        maps = {str(pydicom.dcmread(p).SOPInstanceUID) for p in path.parent.glob("*-SEG_lesion.label-map*")}
+        assert len(maps) == 2 and maps <= named_in(report) & pacs.kept
+        assert uids["SEG_lesion"] not in pacs.received
 
 
 @pytest.mark.parametrize("status", [0xA900, 0x0124])

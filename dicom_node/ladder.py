@@ -32,7 +32,7 @@ from .preferred import PREFERRED, asked_for
 from .rungs import FLOAT_MAP, Rung, known_refusal, of_the_class, refused_rung, rung_of
 from .spool import Spool, sha256_of
 from .store import Sendable
-from .went import Replaced, map_of, planes_reached, series_by_map, what_went
+from .went import Replaced, header_of, map_of, planes_reached, series_by_map, what_went
 
 _LOG = log.get("ladder")
 
@@ -231,10 +231,10 @@ class Ladder:
         reached = planes_reached(self._known(replaced), went, self._spool)
         for f in files:
             others = went if refers(f) else forms if f.kind == "PM" else {}
-            named = named_in(self._header(f)) if others else set()
-            if named.isdisjoint(others):
+            header = header_of(f, self._spool) if others else Dataset()
+            if named_in(header).isdisjoint(others):
                 yield f
-            elif f.kind in ("KO", "PR") and not is_about_what_goes(self._header(f), went):
+            elif f.kind in ("KO", "PR") and not is_about_what_goes(header, went):
                 self._book.replace([f], [], "not sent: what it is about does not go there")
             else:
                 own = readdressed(pydicom.dcmread(self._spool.path(f.path)), others, reached)
@@ -243,9 +243,6 @@ class Ladder:
                     [f], instead, "sent with references to what goes there, and to nothing else"
                 )
                 yield from instead
-
-    def _header(self, f: Sendable) -> Dataset:
-        return pydicom.dcmread(self._spool.path(f.path), stop_before_pixels=True)
 
     def _write(self, made: Sequence[Dataset], f: Sendable, ending: str = _LESSER) -> list[Sendable]:
         """The objects ``made`` of ``f``, through the gate and durable. Raises BadObject."""

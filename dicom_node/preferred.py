@@ -15,7 +15,7 @@ from .encode.label_map import as_label_maps
 from .rungs import LABEL_MAP, Rung, known_refusal
 from .spool import Spool
 from .store import Sendable
-from .went import map_of, series_by_map
+from .went import header_of, map_of, series_by_map
 
 # What is sent only where it is asked for, and gives way to what it was made of where it is refused.
 PREFERRED = frozenset({str(LABEL_MAP), str(EnhancedMRImageStorage)})
@@ -82,7 +82,7 @@ def _enhanced(
     def made() -> list[Dataset]:
         same = [f for f in known if f.kind == "PM" and map_of(f) == name]
         relative = next(iter([*same, *(f for f in known if f.kind == "SEG")]), None)
-        header = pydicom.dcmread(spool.path(relative.path), stop_before_pixels=True) if relative else None
+        header = header_of(relative, spool) if relative else None
         return [as_enhanced_mr([pydicom.dcmread(spool.path(f.path)) for f in series], header)]
 
     return made

@@ -58,10 +58,10 @@ def planes_reached(
     a_map = next((f for f in files if f.sop_uid in went and went[f.sop_uid].slices), None)
     found: dict[tuple[str, int], Collection[int]] = {}
     if a_map is not None:
-        positions = plane_positions(_header(a_map, spool))
+        positions = plane_positions(header_of(a_map, spool))
         for f in files:
             if f.sop_class_uid == SegmentationStorage:
-                found |= reached_planes(_header(f, spool), positions)
+                found |= reached_planes(header_of(f, spool), positions)
     return found
 
 
@@ -110,9 +110,10 @@ def _layers(files: Sequence[Sendable], spool: Spool) -> dict[int, int]:
     found: dict[int, int] = {}
     for n, f in enumerate(files):
         if f.sop_class_uid == LABEL_MAP:
-            found |= {int(s.SegmentNumber): n for s in _header(f, spool).SegmentSequence}
+            found |= {int(s.SegmentNumber): n for s in header_of(f, spool).SegmentSequence}
     return found
 
 
-def _header(f: Sendable, spool: Spool) -> Dataset:
+def header_of(f: Sendable, spool: Spool) -> Dataset:
+    """``f`` without its pixels."""
     return pydicom.dcmread(spool.path(f.path), stop_before_pixels=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import ParametricMapStorage
 
-from dicom_node.config import OutputRules
+from dicom_node.config import DicomDestination, OutputRules
 from dicom_node.dispatch import ObjectsRefused, Refusal, Taken
 from dicom_node.encode import encode_study
 from dicom_node.errors import PeerBusy
@@ -80,8 +80,8 @@ def test_a_peer_that_is_busy_between_the_rounds_has_the_first_one_and_gets_the_s
     assert report.kind == "SR" and ".naming." in report.path
 
 
-def test_a_person_is_told_to_do_without_a_kind_only_where_all_of_it_is_refused(files, tmp_path):
-    pacs = ladder(files, tmp_path, Book())._destination
+def test_a_person_is_told_to_do_without_a_kind_only_where_all_of_it_is_refused(files):
+    pacs = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104)
     seg = next(f for f in files if f.kind == "SEG")
     assert "List SEG in its may_lack" in str(stuck(pacs, [Refusal(seg, None, "no")]))
     assert "may_lack" not in str(stuck(pacs, [Refusal(seg, 0xA900, "A900")]))

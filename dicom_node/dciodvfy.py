@@ -16,6 +16,7 @@ from .config import GateRules
 from .encode import EncodedObject
 from .encode.check_modules import THE_SOURCES
 from .errors import BadObject
+from .rungs import LABEL_MAP
 
 _LOG = log.get("gate")
 
@@ -49,7 +50,10 @@ def errors(program: Path, path: Path, limit_s: float) -> list[str]:
     lines = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
     if done.returncode not in (0, 1) or not lines:
         raise OSError(f"dciodvfy ended with {done.returncode}")
-    return [line for line in lines if line.startswith("Error") and not _NOT_AN_ERROR.search(line)]
+    found = [line for line in lines if line.startswith("Error")]
+    if any(map(_NOT_AN_ERROR.search, found)) and LABEL_MAP.encode() in path.read_bytes():
+        return [line for line in found if not _NOT_AN_ERROR.search(line)]
+    return found
 
 
 class SecondOpinion:

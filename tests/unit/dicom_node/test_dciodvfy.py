@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import ParametricMapStorage, SegmentationStorage
 
 from dicom_node import dciodvfy
 from dicom_node.config import GateRules, OutputRules
 from dicom_node.dciodvfy import SecondOpinion
 from dicom_node.encode import EncodedObject, encode_study
 from dicom_node.errors import BadObject
+from dicom_node.rungs import LABEL_MAP
 from tests import phantom
 
 pytestmark = pytest.mark.skipif(
@@ -60,6 +62,29 @@ def test_what_the_source_says_is_the_sources_to_say(objects, tmp_path):
         ask(opinion, objects["PM_HGG"], tmp_path)
         assert any("StudyID" in e for e in dciodvfy.errors(program, tmp_path / "PM_HGG.dcm", 60))
         opinion.conclude()
+
+
+def segment_of(sop_class: str) -> Callable[[Dataset], None]:
+    """A report's segments become those of another class."""
+
+    def spoil(d: Dataset) -> None:
+        for item in d.iterall():
+            if item.keyword == "ReferencedSOPClassUID" and item.value == SegmentationStorage:
+                item.value = sop_class
+
+    return spoil
+
+
+def test_segments_are_those_of_segmentations_or_label_maps(objects, tmp_path):
+    """The validator knows no segment of a Label Map: of a report that refers to none it is believed."""
+    report = objects["SR_measurements"]
+    with SecondOpinion(GateRules()) as opinion:
+        ask(opinion, report, tmp_path, segment_of(LABEL_MAP))
+        opinion.conclude()
+    with SecondOpinion(GateRules()) as opinion:
+        ask(opinion, report, tmp_path, segment_of(ParametricMapStorage))
+        with pytest.raises(BadObject, match="ReferencedSegmentNumber"):
+            opinion.conclude()
 
 
 @pytest.mark.parametrize(("which", "held"), [("series", False), ("all", True), ("off", False)])

@@ -49,6 +49,8 @@ _VOXELS = 3000  # of each map's brain; of its tumour zone half as many
 _BELOW = 0.99  # of clean studies lie below the threshold, and a quarter is added for those not seen
 _MARGIN = 1.25
 _LEAST_SPREAD = 0.02
+# Ten simulated heads share nearly the same; other maps, and lesions that no anatomy shows, do not.
+_LEAST_SPREAD_OF = {"shared": 0.2}
 # Keeps signs, judges nothing.
 _NEUTRAL = novelty.Reference({name: novelty.Usual(0.0, 1.0) for name in novelty.WORDS}, np.inf, {})
 
@@ -277,7 +279,8 @@ def usual_of(clean: Sequence[Mapping[str, float]]) -> novelty.Reference:
         values = [c[name] for c in clean if name in c]
         if values:
             median, high = np.quantile(values, (0.5, 0.95))
-            usual[name] = novelty.Usual(float(median), max(float(high - median), _LEAST_SPREAD))
+            least = _LEAST_SPREAD_OF.get(name, _LEAST_SPREAD)
+            usual[name] = novelty.Usual(float(median), max(float(high - median), least))
     return novelty.Reference(usual, 0.0, {})
 
 

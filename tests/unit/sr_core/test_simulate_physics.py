@@ -179,16 +179,16 @@ def test_the_icbm152_template_is_a_brain_of_adult_size_the_right_way_up():
 
 
 def test_a_seed_gives_the_matched_study_it_gave_when_the_shipped_weights_were_trained(study):
-    """Figures of the first release: sums over maps and CRLB, T1 and FLAIR, and lesion sizes."""
+    """Figures of commit a32d914: sums over maps and CRLB, T1 and FLAIR, and lesion sizes."""
     a = study.acquisition
     assert [float(m.values.sum(dtype=float)) for m in a.maps] == pytest.approx(
-        [71286.7577, 10875.6731, 51855.8531, 36821.9928, 57469.0715, 17817.6835, 1317.59812], rel=1e-5
+        [73177.57809, 11172.02915, 53485.33299, 37884.94971, 59142.37641, 18345.39208, 1447.60037], rel=1e-5
     )
     assert [int(m.crlb_percent.sum(dtype=float)) for m in a.maps] == pytest.approx(
-        [63824, 73317, 64930, 84554, 96786, 183855, 6133533], rel=1e-3
+        [190555, 237150, 183563, 276467, 298395, 586659, 6933794], rel=1e-3
     )
     assert [float(v.values.sum(dtype=float)) for v in a.anatomy] == pytest.approx(
-        [673186971, 832729125], rel=1e-6
+        [701295846, 852905468], rel=1e-6
     )
     sizes = {name: int(mask.sum()) for name, mask in study.lesions.items()}
-    assert sizes == pytest.approx({"metabolic": 6850, "necrosis": 471, "flair": 9375}, abs=3)
+    assert sizes == pytest.approx({"metabolic": 7334, "necrosis": 755, "flair": 9673}, abs=3)

@@ -46,8 +46,8 @@ R = TypeVar("R")
 CLEAN = "clean"
 WITHOUT = "without anatomy"
 _VOXELS = 3000  # of each map's brain; of its tumour zone half as many
-_BELOW = 0.99  # of clean studies lie below the threshold, and a quarter is added for those not seen
-_MARGIN = 1.25
+_BELOW = 0.99  # of clean studies lie below the threshold; what is added is for maps and heads not seen
+_MARGIN = 1.6
 _LEAST_SPREAD = 0.02
 # Ten simulated heads share nearly the same; other maps, and lesions that no anatomy shows, do not.
 _LEAST_SPREAD_OF = {"shared": 0.2}

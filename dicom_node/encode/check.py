@@ -27,9 +27,9 @@ from .defect import Defect, demand
 from .encoded import EncodedObject
 from .headers import MAY_BE_EMPTY
 from .parametric_map import doubt_label
-from .planes import parent_series, strings
+from .planes import Position, floats_of, normal_of, parent_series, position_of, strings
 from .quality_maps import Measured, measured
-from .segment_frames import Position, binary_frames, position_of
+from .segment_frames import binary_frames
 from .viewers import in_reading_order, lowest_plane
 
 # Type 1 and type 2 attributes of the modules that all IODs share (PS3.3 C.7, C.12.1).
@@ -216,8 +216,8 @@ class _Gate:
         series = self._series.setdefault(uid, _Series(geometry))
         demand(series.geometry == geometry, "geometry differs from the slice before")
         if series.positions:
-            normal = _normal(d.ImageOrientationPatient)
-            step = float(np.dot(_floats(position) - _floats(series.positions[-1]), normal))
+            normal = normal_of(d.ImageOrientationPatient)
+            step = float(np.dot(floats_of(position) - floats_of(series.positions[-1]), normal))
             demand(step > 0, f"slices do not ascend: {step:.4f} mm from the slice before")
         series.positions.append(position)
         series.instances.append(str(d.SOPInstanceUID))
@@ -241,8 +241,8 @@ class _Gate:
         shared = d.SharedFunctionalGroupsSequence[0]
         demand("FrameAnatomySequence" in shared, "no Frame Anatomy: readers crash without")
         positions = [position_of(f) for f in d.PerFrameFunctionalGroupsSequence]
-        normal = _normal(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
-        heights = np.array([_floats(p) for p in positions]) @ normal
+        normal = normal_of(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
+        heights = np.array([floats_of(p) for p in positions]) @ normal
         demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
         demand(int(d.NumberOfFrames) == len(positions), f"{len(positions)} planes, {d.NumberOfFrames} frames")
         mapping = shared.RealWorldValueMappingSequence[0]
@@ -340,15 +340,6 @@ class _Gate:
             return []
         masks = [x.mask for x in self._result.lesion] + [self._result.quality.not_measured]
         return in_reading_order(masks, lambda m: m)
-
-
-def _floats(written: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([float(x) for x in written])
-
-
-def _normal(orientation: Sequence[float]) -> NDArray[np.float64]:
-    iop = np.asarray([float(x) for x in orientation])
-    return np.asarray(np.cross(iop[:3], iop[3:]))
 
 
 def _mr_geometry(d: Dataset) -> tuple[object, ...]:

@@ -17,8 +17,7 @@ from dicom_node.uids import result_uid
 from .defect import Defect, demand
 from .forms import own_copy
 from .headers import file_meta
-from .planes import strings
-from .segment_frames import position_of
+from .planes import floats_of, normal_of, position_of, strings
 
 # What is said once for all frames, and what a frame says of itself, is no attribute of the whole here.
 _MOVED = (
@@ -95,7 +94,8 @@ def check_enhanced_mr(d: Dataset, slices: Sequence[Dataset]) -> None:
             shared.RealWorldValueMappingSequence == s.RealWorldValueMappingSequence,
             f"frame {n + 1} means other values",
         )
-    heights = [float(np.dot(_normal(slices[0]), [float(x) for x in s.ImagePositionPatient])) for s in slices]
+    normal = normal_of(slices[0].ImageOrientationPatient)
+    heights = [float(floats_of(s.ImagePositionPatient) @ normal) for s in slices]
     demand(bool((np.diff(heights) > 0).all()), "frames do not ascend along row × column")
 
 
@@ -184,8 +184,3 @@ def _frame(s: Dataset, number: int, *, sources: bool) -> Dataset:
         derivation.SourceImageSequence = copy.deepcopy(s.SourceImageSequence)
         groups.DerivationImageSequence = [derivation]
     return groups
-
-
-def _normal(d: Dataset) -> list[float]:
-    iop = [float(x) for x in d.ImageOrientationPatient]
-    return [float(x) for x in np.cross(iop[:3], iop[3:])]

@@ -16,6 +16,7 @@ from sr_core import Unit
 from .derived_mr import become_classic, decimal_scale, ratio_scale, scale_words, stored_values
 from .forms import map_integers
 from .headers import MAY_BE_EMPTY, VERBATIM, file_meta
+from .planes import floats_of, normal_of
 from .production import long_string, short_text
 
 # What slices say as their map does, besides patient and study.
@@ -110,5 +111,4 @@ def _base(d: Dataset, scale: float, below_zero: bool) -> Dataset:
 
 def _along(position: list[float], orientation: list[float]) -> float:
     """Of a plane, along its own normal, in mm."""
-    iop = np.asarray([float(x) for x in orientation])
-    return float(np.dot(np.cross(iop[:3], iop[3:]), [float(x) for x in position]))
+    return float(floats_of(position) @ normal_of(orientation))

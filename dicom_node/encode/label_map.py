@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.tag import Tag
 
@@ -19,8 +18,8 @@ from sr_core import Mask
 
 from .defect import Defect, demand
 from .forms import own_copy
-from .planes import POSITION_DIGITS, decimal_strings
-from .segment_frames import Position, binary_masks, label_masks, position_of
+from .planes import POSITION_DIGITS, Position, decimal_strings, floats_of, normal_of, position_of
+from .segment_frames import binary_masks, label_masks
 
 _BLACK = [0, 32896, 32896]  # CIELab
 
@@ -105,12 +104,12 @@ def _frames(d: Dataset) -> list[Dataset]:
     """
     found = {position_of(f): f for f in d.PerFrameFunctionalGroupsSequence}
     shared = d.SharedFunctionalGroupsSequence[0]
-    iop = _floats(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
-    normal, step = np.cross(iop[:3], iop[3:]), float(shared.PixelMeasuresSequence[0].SpacingBetweenSlices)
-    known = sorted(found, key=lambda p: float(np.dot(normal, _floats(p))))
+    normal = normal_of(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
+    step = float(shared.PixelMeasuresSequence[0].SpacingBetweenSlices)
+    known = sorted(found, key=lambda p: float(np.dot(normal, floats_of(p))))
     frames = [found[known[0]]]
     for below, above in itertools.pairwise(known):
-        apart = float(np.dot(normal, _floats(above) - _floats(below)))
+        apart = float(np.dot(normal, floats_of(above) - floats_of(below)))
         frames += _between(d, found[below], found[above], round(apart / step))
         frames.append(found[above])
     out = []
@@ -136,7 +135,7 @@ def _between(d: Dataset, below: Dataset, above: Dataset, steps: int) -> Iterator
     at = [int(e.ReferencedFrameNumber) for e in ends] if framed else [there.index(uid) for uid in named]
     if abs(at[1] - at[0]) != steps:
         return
-    first, last = (_floats(position_of(f)) for f in (below, above))
+    first, last = (floats_of(position_of(f)) for f in (below, above))
     for k in range(1, steps):
         frame, place = copy.deepcopy(below), at[0] + (at[1] - at[0]) // steps * k
         position = decimal_strings(first + (last - first) * k / steps, POSITION_DIGITS)
@@ -157,10 +156,6 @@ def _series_with(d: Dataset, uid: str) -> list[str]:
             if uid in uids:
                 return uids
     return []
-
-
-def _floats(written: Sequence[object]) -> NDArray[np.float64]:
-    return np.array([float(str(x)) for x in written])
 
 
 def _count_planes(d: Dataset) -> None:

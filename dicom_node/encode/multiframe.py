@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 from dicom_node import codes
 
 from .headers import common_header, identify_single
-from .planes import ParentSeries, Reference, reference_to, strings
+from .planes import ParentSeries, Reference, position_of, reference_to
 from .production import Production
 from .references import add_common_references, source_item, unique
 
@@ -81,7 +81,7 @@ def finished(
 def _refer_to_parent(d: Dataset, parent: ParentSeries, derivation: Code, purpose: Code) -> None:
     planes = plane_numbers(parent)
     for frame in d.PerFrameFunctionalGroupsSequence:
-        k = planes[strings(frame.PlanePositionSequence[0].ImagePositionPatient)]
+        k = planes[position_of(frame)]
         item = Dataset()
         item.DerivationCodeSequence = [codes.item(derivation)]
         item.SourceImageSequence = [source_item(parent.references[k], purpose, same_place=True)]

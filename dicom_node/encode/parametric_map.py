@@ -18,7 +18,7 @@ from sr_core import Mask, Uncertainty, Volume
 from .encoded import EncodedObject
 from .headers import reference_of
 from .multiframe import construction, finished, plane_numbers
-from .planes import ParentSeries, Reference, strings
+from .planes import ParentSeries, Reference, position_of
 from .production import PARAMETRIC_MAP_SERIES, UNCERTAINTY_SERIES, MapToEncode, Production, display_window
 from .references import anatomy_sources, map_sources
 
@@ -177,7 +177,7 @@ def _sort_ascending(built: Dataset, values: Volume, parent: ParentSeries) -> Non
     planes = plane_numbers(parent)
     frames = sorted(
         built.PerFrameFunctionalGroupsSequence,
-        key=lambda f: planes[strings(f.PlanePositionSequence[0].ImagePositionPatient)],
+        key=lambda f: planes[position_of(f)],
     )
     for number, frame in enumerate(frames, start=1):
         frame.FrameContentSequence[0].DimensionIndexValues = [number]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import format_number_as_ds
@@ -140,7 +141,7 @@ def _planes_written(header: Dataset) -> Iterator[_PlaneWritten]:
         orientation = (frame if "PlaneOrientationSequence" in frame else shared).PlaneOrientationSequence[0]
         measures = (frame if "PixelMeasuresSequence" in frame else shared).PixelMeasuresSequence[0]
         yield _PlaneWritten(
-            strings(frame.PlanePositionSequence[0].ImagePositionPatient),
+            position_of(frame),
             strings(orientation.ImageOrientationPatient),
             strings(measures.PixelSpacing),
             replace(whole, frame=number),
@@ -155,6 +156,25 @@ def reference_to(header: Dataset) -> Reference:
         str(header.SeriesInstanceUID),
         str(header.StudyInstanceUID),
     )
+
+
+Position = tuple[str, ...]  # Image Position (Patient) as written
+
+
+def position_of(frame: Dataset) -> Position:
+    """Where the plane of ``frame`` (an item of Per-Frame Functional Groups Sequence) lies."""
+    return strings(frame.PlanePositionSequence[0].ImagePositionPatient)
+
+
+def floats_of(written: Iterable[object]) -> NDArray[np.float64]:
+    """Decimal strings (VR DS) as numbers."""
+    return np.array([float(str(x)) for x in written])
+
+
+def normal_of(orientation: Iterable[object]) -> NDArray[np.float64]:
+    """Row × column of an Image Orientation (Patient): along it planes ascend."""
+    cosines = floats_of(orientation)
+    return np.asarray(np.cross(cosines[:3], cosines[3:]))
 
 
 def strings(values: Sequence[object]) -> tuple[str, ...]:

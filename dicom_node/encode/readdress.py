@@ -11,7 +11,7 @@ from pydicom import Dataset
 from dicom_node.uids import result_uid
 
 from .headers import file_meta
-from .planes import Reference, strings
+from .planes import Reference, position_of
 from .references import instance_item, series_items
 
 _GROUP = "125007"  # Measurement Group
@@ -42,7 +42,7 @@ def reached_planes(
     index = {position: k for k, position in enumerate(positions)}
     found: dict[tuple[str, int], set[int]] = {}
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
-        k = index.get(strings(frame.PlanePositionSequence[0].ImagePositionPatient))
+        k = index.get(position_of(frame))
         number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         if k is not None:
             found.setdefault((str(segmentation.SOPInstanceUID), number), set()).add(k)
@@ -52,7 +52,7 @@ def reached_planes(
 def plane_positions(multiframe: Dataset) -> list[tuple[str, ...]]:
     """Image Position (Patient) of each frame, as written."""
     frames = multiframe.PerFrameFunctionalGroupsSequence
-    return [strings(f.PlanePositionSequence[0].ImagePositionPatient) for f in frames]
+    return [position_of(f) for f in frames]
 
 
 def readdressed(d: Dataset, went: Mapping[str, Went], reached: Reached) -> Dataset:

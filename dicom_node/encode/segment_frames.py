@@ -11,14 +11,7 @@ from pydicom import Dataset
 from sr_core import Mask
 
 from .defect import demand
-from .planes import strings
-
-Position = tuple[str, ...]  # Image Position (Patient) as written
-
-
-def position_of(frame: Dataset) -> Position:
-    """Where the plane of ``frame`` (an item of Per-Frame Functional Groups Sequence) lies."""
-    return strings(frame.PlanePositionSequence[0].ImagePositionPatient)
+from .planes import Position, position_of
 
 
 def binary_frames(d: Dataset) -> NDArray[np.bool_]:

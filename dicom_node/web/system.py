@@ -8,6 +8,7 @@ import importlib.resources
 import platform
 import shutil
 import tomllib
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,8 +54,7 @@ def quarantine(
     request: Request, desk: AtDesk, person: Operator, page: Annotated[int, Query(ge=1, le=100_000)] = 1
 ) -> HTMLResponse:
     """What was refused and kept for a person to look at, the newest first."""
-    rows = desk.store.quarantined(_PAGE + 1, (page - 1) * _PAGE)
-    return render(request, "quarantine.html", rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
+    return _listed(request, "quarantine.html", desk.store.quarantined, page)
 
 
 @router.get("/system/audit")
@@ -62,8 +62,7 @@ def audit(
     request: Request, desk: AtDesk, person: Operator, page: Annotated[int, Query(ge=1, le=1000)] = 1
 ) -> HTMLResponse:
     """What persons did, the newest first."""
-    rows = desk.store.acts_of_persons(_PAGE + 1, (page - 1) * _PAGE)
-    return render(request, "audit.html", rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
+    return _listed(request, "audit.html", desk.store.acts_of_persons, page)
 
 
 @router.get("/system/sign-ins")
@@ -71,8 +70,15 @@ def sign_ins(
     request: Request, desk: AtDesk, person: Admin, page: Annotated[int, Query(ge=1, le=1000)] = 1
 ) -> HTMLResponse:
     """Who signed in or out or was refused, and from where, the newest first."""
-    rows = desk.store.sign_ins(_PAGE + 1, (page - 1) * _PAGE)
-    return render(request, "sign_ins.html", rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
+    return _listed(request, "sign_ins.html", desk.store.sign_ins, page)
+
+
+def _listed(
+    request: Request, template: str, newest: Callable[[int, int], Sequence[Any]], page: int
+) -> HTMLResponse:
+    """Page ``page`` of what ``newest`` gives; one row more than is shown tells of a next page."""
+    rows = newest(_PAGE + 1, (page - 1) * _PAGE)
+    return render(request, template, rows=rows[:_PAGE], page=page, more=len(rows) > _PAGE)
 
 
 @lru_cache(1)

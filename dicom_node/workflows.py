@@ -135,7 +135,6 @@ class Worker:
         names = [d.name for d in self.settings.destination]
         waiting = [d.name for d in self.settings.destination if d.wait_for_release]
         self.store.encoded(key, made, report, identified.input_digest, names, waiting)
-        self.store.supersede_unreleased(key, revision.attempt)
         boundary.passed("resolve.encoded")
 
     def _earlier(self, revision: Revision) -> Earlier:

@@ -206,8 +206,13 @@ class DeliveryStore(DestinationStore):
 
     def _move(self, delivery: Delivery, state: DeliveryState, reason: str, **also: Any) -> None:
         with self._write() as tx:
-            _, revision = self._lock(tx, delivery)
-            self._change(tx, delivery, revision, state, reason, **also)
+            self._move_in(tx, delivery, state, reason, **also)
+
+    def _move_in(
+        self, tx: Connection, delivery: Delivery, state: DeliveryState, reason: str, **also: Any
+    ) -> None:
+        _, revision = self._lock(tx, delivery)
+        self._change(tx, delivery, revision, state, reason, **also)
 
     def _lock(self, tx: Connection, delivery: Delivery) -> tuple[DeliveryState, Row[Any]]:
         """The delivery's state now and its revision's row, both locked.

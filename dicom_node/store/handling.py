@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import AWAITS_RELEASE, UNDER_WAY, CaseKey, DeliveryState
+from dicom_node.study import AWAITS_RELEASE, UNDER_WAY, DeliveryState
 
 from . import tables as t
 from .deliveries import Delivery, DeliveryStore, _delivery
-
-_SUPERSEDED = "superseded before its release"
 
 
 class HandlingStore(DeliveryStore):
@@ -27,7 +27,6 @@ class HandlingStore(DeliveryStore):
     def release_delivery(self, delivery_id: str, because: str) -> None:
         """A held delivery goes on, with its whole time before it is given up.
 
-        If results waited for somebody to look at them, older ones of the study that still do are superseded.
         Raises UnsuitableInput if it is not known or not held.
         """
         delivery = self.delivery(delivery_id)
@@ -41,16 +40,9 @@ class HandlingStore(DeliveryStore):
             failures=0,
             started_at=self.clock(),
         )
-        if delivery.reason == AWAITS_RELEASE:
-            self.supersede_unreleased(delivery.key, delivery.result_attempt)
 
-    def supersede_unreleased(self, key: CaseKey, attempt: int) -> None:
-        """Newer results are there: what was held for release before them is not to be sent any more."""
-        for old in self._held_for_release(key.case):
-            if (old.key.revision, old.result_attempt) < (key.revision, attempt):
-                self._move(old, DeliveryState.CANCELLED, _SUPERSEDED, next_try_at=None)
-
-    def _held_for_release(self, case: str, destination: str | None = None) -> list[Delivery]:
+    @staticmethod
+    def _held_for_release(tx: Connection, case: str, destination: str | None = None) -> list[Delivery]:
         """Oldest results first."""
         d = t.deliveries.c
         query = t.deliveries.select().where(
@@ -58,8 +50,7 @@ class HandlingStore(DeliveryStore):
         )
         if destination is not None:
             query = query.where(d.destination == destination)
-        with self._read() as tx:
-            return [_delivery(r) for r in tx.execute(query.order_by(d.revision, d.result_attempt))]
+        return [_delivery(r) for r in tx.execute(query.order_by(d.revision, d.result_attempt))]
 
     def retry_delivery(self, delivery_id: str, because: str = "retried") -> None:
         """A person wants a failed delivery tried again: a new attempt, everything counted anew.

@@ -14,9 +14,9 @@ from dicom_node.study import CaseKey, DeliveryState, Event, Purpose, State
 from . import tables as t
 from .deliveries import Sendable, _delivery, _sendable
 from .forms import FormStore
-from .handling import HandlingStore
 from .ledger import Deed, Kind
-from .revisions import Made, RevisionStore
+from .results import ResultStore
+from .revisions import Made
 
 _NOT_ENDED = (
     DeliveryState.PENDING,
@@ -39,7 +39,7 @@ class Kept:
     files: Mapping[str, Sequence[Sendable]]
 
 
-class ReviewStore(RevisionStore, FormStore, HandlingStore):
+class ReviewStore(ResultStore, FormStore):
     """Deliveries as a person judges them."""
 
     def release_results(self, study_or_case: str, destination: str, because: str) -> str:
@@ -48,7 +48,8 @@ class ReviewStore(RevisionStore, FormStore, HandlingStore):
         Returns the delivery. Raises UnsuitableInput if none waits.
         """
         case = self.case_of(study_or_case)
-        waiting = [] if case is None else self._held_for_release(case, destination)
+        with self._read() as tx:
+            waiting = [] if case is None else self._held_for_release(tx, case, destination)
         if not waiting:
             raise UnsuitableInput(
                 f"no results of {study_or_case} wait for their release to {destination} "

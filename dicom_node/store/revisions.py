@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, State
+from dicom_node.study import CaseKey, Event, State
 
 from . import tables as t
 from .instances import InstanceStore
-from .ledger import Deed, Kind
 
 
 @dataclass(frozen=True)
@@ -259,55 +257,6 @@ class RevisionStore(InstanceStore):
                 .limit(1)
             ).scalar()
             return str(found or "")
-
-    def encoded(
-        self,
-        key: CaseKey,
-        made: Sequence[Made],
-        report: str,
-        input_digest: str,
-        destinations: Sequence[str],
-        held_for_release: Collection[str] = (),
-    ) -> None:
-        """Results are durable: record them, one delivery per destination, and go on.
-
-        Deliveries are pending; to the destinations in ``held_for_release`` they are held, and what of
-        the case was held for them before is not to be sent any more.
-        """
-        with self._write() as tx:
-            attempt = tx.execute(select(t.revisions.c.attempt).where(_is(key)).with_for_update()).scalar_one()
-            where = and_(t.results.c.case_id == key.case, t.results.c.revision == key.revision)
-            tx.execute(t.results.delete().where(where, t.results.c.attempt == attempt))
-            for m in made:
-                tx.execute(
-                    t.results.insert().values(
-                        case_id=key.case, revision=key.revision, attempt=attempt, **vars(m)
-                    )
-                )
-            now = self.clock()
-            for destination in destinations:
-                held = destination in held_for_release
-                values = {
-                    "delivery_id": f"{key.case}:{key.revision}:{attempt}:{destination}",
-                    "case_id": key.case,
-                    "revision": key.revision,
-                    "result_attempt": attempt,
-                    "destination": destination,
-                    "state": DeliveryState.HELD if held else DeliveryState.PENDING,
-                    "attempt": 1,
-                    "tries": 0,
-                    "reason": AWAITS_RELEASE if held else "",
-                    "since": now,
-                    "started_at": now,
-                }
-                tx.execute(t.deliveries.insert().values(**values))
-            detail = json.dumps({"revision": key.revision, "attempt": attempt})
-            self._enter(tx, *(Deed(Kind.MADE, key.case, m.sop_uid or m.path, m.sha256, detail) for m in made))
-            self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)
-            if not destinations:
-                self._advance(
-                    tx, key, Event.DELIVERED, "no destination is configured; results stay in the spool"
-                )
 
     def ignore(self, key: CaseKey, because: str) -> None:
         """No recipe matches: say why."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydicom.uid import ParametricMapStorage
 
+from dicom_node.errors import UnsuitableInput
 from dicom_node.rungs import Rung
 from dicom_node.store import Made, Received, Sendable, Store, go_back, migrate
 from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event, Purpose, State
@@ -119,10 +120,12 @@ def test_an_older_version_gets_no_form_that_was_given_up_again(store: Store) -> 
 @pytest.mark.parametrize("named", ["study", "delivery"])
 def test_only_the_newest_results_are_released_and_older_ones_never(store: Store, named: str) -> None:
     first = results(store, "A", held=("A",))
-    results(store, "A", held=("A",), number=2)
-    assert store.deliveries_due() == []
     old = store.delivery(f"{first.case}:1:1:A")
     assert (old.state, old.reason) == (DeliveryState.HELD, AWAITS_RELEASE)
+    results(store, "A", held=("A",), number=2)
+    assert store.deliveries_due() == []
+    with pytest.raises(UnsuitableInput, match="not held"):
+        store.release_delivery(old.delivery_id, "the older one")
     newer, because = f"{first.case}:2:1:A", "released by Dr Roe: plausible"
     if named == "study":
         assert store.release_results("1.7", "A", because) == newer

@@ -2,11 +2,12 @@
 
 Told from the store's events, in order and at least once, across restarts: the node started and stopped
 (A.5.3.1), a study's instances were received, a destination has all of a delivery (A.5.3.7), somebody
-signed in to the page or out, or was refused (A.5.3.12).
+signed in to the page or out, or was refused (A.5.3.12), and was changed in what lets them in (A.5.3.11).
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import ssl
@@ -39,13 +40,16 @@ _STUDY = ("110180", "DCM", "Study Instance UID")
 _PATIENT = ("2", "RFC-3881", "Patient Number")
 _SOURCE, _DESTINATION = ("110153", "DCM", "Source Role ID"), ("110152", "DCM", "Destination Role ID")
 _APPLICATION = ("110150", "DCM", "Application")
-_ACTIVITY, _TRANSFERRED, _AUTHENTICATION = (
+_ACTIVITY, _TRANSFERRED, _AUTHENTICATION, _ALERT = (
     ("110100", "DCM", "Application Activity"),
     ("110104", "DCM", "DICOM Instances Transferred"),
     ("110114", "DCM", "User Authentication"),
+    ("110113", "DCM", "Security Alert"),
 )
 _START, _STOP = ("110120", "DCM", "Application Start"), ("110121", "DCM", "Application Stop")
 _LOGIN, _LOGOUT = ("110122", "DCM", "Login"), ("110123", "DCM", "Logout")
+_ATTRIBUTES_CHANGED = ("110137", "DCM", "User Security Attributes Changed")
+_NODE = ("110182", "DCM", "Node ID")
 # RFC 3881 5.1.4: failures are minor where the action may be tried again, serious where it may not.
 _OUTCOMES = {SignIn.REFUSED: "4", SignIn.LOCKED: "8"}
 _NOBODY = "unknown"
@@ -95,6 +99,23 @@ class Auditor:
         _place(who, address)
         self._us(root, _APPLICATION, requestor=False)
         self._audit_source(root)
+        return _text(root)
+
+    def changed(self, name: str, address: str, at: float) -> str:
+        """Security Alert: a person was added, removed or given another role, password or key (A.5.3.11).
+
+        ``address`` is set if they did it themselves, on the page.
+        """
+        root = self._message(_ALERT, "E", at, _ATTRIBUTES_CHANGED)
+        if address:
+            who = ET.SubElement(root, "ActiveParticipant", UserID=name, UserIsRequestor="true")
+            _place(who, address)
+        self._us(root, _APPLICATION, requestor=not address)
+        self._audit_source(root)
+        title = self._settings.node.ae_title
+        node = _object(root, title, "2", "13", _NODE, title)  # a system object; a security resource
+        said = base64.b64encode(f"what lets {name} in was changed".encode()).decode()
+        ET.SubElement(node, "ParticipantObjectDetail", type="Alert Description", value=said)
         return _text(root)
 
     def _message(
@@ -277,8 +298,10 @@ def _messages(happening: Happening, store: Store, auditor: Auditor) -> list[str]
         transfer = store.sent(happening.subject)
         return [auditor.sent(transfer, happening.at)] if transfer is not None else []
     if happening.about == "sign-in":
-        who, address = happening.subject, happening.reason
-        return [auditor.signed(SignIn(happening.event), who, address, happening.at)]
+        event, who, address = SignIn(happening.event), happening.subject, happening.reason
+        if event is SignIn.CHANGED:
+            return [auditor.changed(who, address, happening.at)]
+        return [auditor.signed(event, who, address, happening.at)]
     return []
 
 

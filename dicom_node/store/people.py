@@ -20,12 +20,13 @@ _SIGN_INS_S = 90 * 86400.0
 
 
 class SignIn(StrEnum):
-    """What became of somebody at the page's door; ``LOCKED``: refused, and made to wait by that."""
+    """What became of somebody at the page's door, or of who may pass it."""
 
     LOGIN = "login"
     LOGOUT = "logout"
     REFUSED = "refused"
-    LOCKED = "locked"
+    LOCKED = "locked"  # refused, and made to wait by that
+    CHANGED = "changed"  # somebody is known anew or no more, or has another role, password or key
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Entrance:
-    """Who stood at the page's door when (UTC seconds); ``name`` is empty of nobody who is known."""
+    """Who stood at the page's door when (UTC seconds).
+
+    ``name`` is empty of nobody who is known, ``address`` of what was done at the node itself.
+    """
 
     at: float
     event: SignIn
@@ -62,6 +66,7 @@ class PeopleStore(Database):
         try:
             with self._write() as tx:
                 tx.execute(t.people.insert().values(**values))
+                self._note_sign_in(tx, SignIn.CHANGED, name)
         except IntegrityError:
             raise UnsuitableInput(f"{name} is known already") from None
 
@@ -71,19 +76,22 @@ class PeopleStore(Database):
             self._known(tx, name)
             for table in (t.sessions, t.keys, t.people):
                 tx.execute(table.delete().where(table.c.name == name))
+            self._note_sign_in(tx, SignIn.CHANGED, name)
 
-    def set_password(self, name: str, password: str) -> None:
-        """Another Argon2 hash; whoever is signed in by the old password is not any more."""
+    def set_password(self, name: str, password: str, address: str = "") -> None:
+        """Another Argon2 hash, set from ``address``; who is signed in by the old password is not any more."""
         with self._write() as tx:
             self._known(tx, name)
             tx.execute(t.people.update().where(t.people.c.name == name).values(password=password))
             tx.execute(t.sessions.delete().where(t.sessions.c.name == name))
+            self._note_sign_in(tx, SignIn.CHANGED, name, address)
 
     def set_role(self, name: str, role: str) -> None:
         """From the next request on. Raises UnsuitableInput if there is no such person."""
         with self._write() as tx:
             self._known(tx, name)
             tx.execute(t.people.update().where(t.people.c.name == name).values(role=role))
+            self._note_sign_in(tx, SignIn.CHANGED, name)
 
     @staticmethod
     def _known(tx: Connection, name: str) -> None:
@@ -119,12 +127,12 @@ class PeopleStore(Database):
             self._note_sign_in(tx, SignIn.LOCKED if locked else SignIn.REFUSED, known or "", address)
 
     def sign_ins(self, most: int, offset: int = 0) -> list[Entrance]:
-        """Who signed in or out or was refused, the newest first."""
+        """Who signed in or out, was refused or was changed, the newest first."""
         query = t.sign_ins.select().order_by(t.sign_ins.c.id.desc()).limit(most).offset(offset)
         with self._read() as tx:
             return [Entrance(r.at, SignIn(r.event), r.name, r.address) for r in tx.execute(query)]
 
-    def _note_sign_in(self, tx: Connection, event: SignIn, name: str, address: str) -> None:
+    def _note_sign_in(self, tx: Connection, event: SignIn, name: str, address: str = "") -> None:
         now, s = self.clock(), t.sign_ins
         tx.execute(s.insert().values(at=now, event=event, name=name, address=address))
         # Only now, with a newer one there: SQLite would begin to count anew after the last one went.
@@ -154,12 +162,16 @@ class PeopleStore(Database):
         with self._write() as tx:
             self._known(tx, name)
             tx.execute(t.keys.insert().values(sha256=sha256, name=name, since=self.clock()))
+            self._note_sign_in(tx, SignIn.CHANGED, name)
 
     def remove_keys(self, name: str) -> int:
         """All keys of a person; how many there were."""
         with self._write() as tx:
             self._known(tx, name)
-            return int(tx.execute(t.keys.delete().where(t.keys.c.name == name)).rowcount)
+            gone = int(tx.execute(t.keys.delete().where(t.keys.c.name == name)).rowcount)
+            if gone:
+                self._note_sign_in(tx, SignIn.CHANGED, name)
+            return gone
 
     def person_of_key(self, sha256: str) -> Known | None:
         """Whose key this is."""

@@ -81,7 +81,7 @@ def change_password(
         refused = _Refused(422, words.PASSWORDS_DIFFER)
     if refused is None:
         try:
-            desk.store.set_password(person.name, passwords.hashed(new))
+            desk.store.set_password(person.name, passwords.hashed(new), _address(request))
         except UnsuitableInput as problem:
             refused = _Refused(422, str(problem))
     if refused is not None:

@@ -54,12 +54,13 @@ ACTS_ON_DELIVERY = {
 # What a delivery brings.
 PURPOSES = {"results": "results", "withdrawal": "note of withdrawal", "reason": "why there is no result"}
 
-# What became of somebody at the door.
+# What became of somebody at the door, or of who may pass it.
 SIGN_INS = {
     "login": "signed in",
     "logout": "signed out",
     "refused": "wrong password",
     "locked": "wrong password, once too often: must wait",
+    "changed": "added, removed, or given another role, password or key",
 }
 
 # Where somebody signs in, or changes their own password.

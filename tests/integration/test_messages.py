@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -247,6 +248,11 @@ def messages(log: Path, count: int) -> list[ET.Element]:
     return [ET.fromstring(f["text"].lstrip("\ufeff")) for f in found]
 
 
+def event_of(message: ET.Element) -> str | None:
+    found = message.find("EventIdentification/EventID")
+    return None if found is None else found.get("csd-code")
+
+
 @needs_rsyslog
 def test_a_repository_is_told_who_sent_which_instances_of_whom(
     store: Store, tmp_path: Path, certificate: tuple[Path, Path], clock: Clock
@@ -303,7 +309,7 @@ def test_a_repository_is_told_who_signed_in_and_out_and_who_was_refused(
     store.end_session("a" * 64, "192.0.2.7")
     with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
         audit.tell(store, auditor, syslog)
-        told = messages(log, 4)
+        told = [m for m in messages(log, 5) if event_of(m) != "110113"]
     found = []
     for message in told:
         event, person, node = message[0], message[1], message[2]
@@ -320,6 +326,35 @@ def test_a_repository_is_told_who_signed_in_and_out_and_who_was_refused(
         ("Dr Roe", "Login", "0", "192.0.2.7"),
         ("Dr Roe", "Logout", "0", "192.0.2.7"),
     ]
+
+
+@needs_rsyslog
+def test_a_repository_is_told_of_every_change_of_who_may_come_in(
+    store: Store, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    """PS3.15 A.5.3.11; who changes their own password on the page is named as who did it."""
+    rules = AuditRules(host="localhost", port=free_port(), ca_file=certificate[0])
+    auditor, syslog = audit.Auditor(Settings(audit=rules)), audit.Syslog(rules)
+    audit.tell(store, auditor, syslog)  # begins here
+    store.add_person("Dr Roe", "viewer", "hash")
+    store.set_role("Dr Roe", "operator")
+    store.set_password("Dr Roe", "another hash", "192.0.2.7")
+    store.add_key("Dr Roe", "b" * 64)
+    store.remove_keys("Dr Roe")
+    store.remove_keys("Dr Roe")  # there are none
+    store.remove_person("Dr Roe")
+    with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
+        audit.tell(store, auditor, syslog)
+        told = messages(log, 6)
+    assert [event_of(m) for m in told] == ["110113"] * 6
+    for number, message in enumerate(told):
+        kind = message.find("EventIdentification/EventTypeCode")
+        detail = message.find("ParticipantObjectIdentification/ParticipantObjectDetail")
+        assert kind is not None and detail is not None
+        assert kind.get("csd-code") == "110137"
+        assert "Dr Roe" in base64.b64decode(detail.get("value", "")).decode()
+        (who,) = [p for p in message.iter("ActiveParticipant") if p.get("UserIsRequestor") == "true"]
+        assert (who.get("UserID") == "Dr Roe") is (number == 2)
 
 
 @needs_rsyslog

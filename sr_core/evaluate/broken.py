@@ -127,7 +127,7 @@ def _changed(
     sigma = np.where(had, m.crlb_percent * m.values / 100, noise_sigma) * worse
     values = np.where(measured, np.maximum(m.values + extra, 0.0), m.values)
     detected = measured & (values > sigma)
-    percent = np.divide(100 * sigma, values, out=np.zeros_like(sigma), where=detected)
+    percent = 100 * sigma / np.where(detected, values, 1.0)
     crlb = np.where(detected, np.maximum(np.rint(percent), 1), NOT_DETECTED_PERCENT)
     return replace(
         m,

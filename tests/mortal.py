@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from dicom_node import workflows
+from dicom_node import log, workflows
 from dicom_node.config import DicomDestination, Settings, StorageRules
 from dicom_node.spool import Spool
 from dicom_node.store import Store
@@ -42,7 +42,8 @@ def live(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Says how often it died."""
+    """Says how often it died, and nothing else: events go to stderr."""
+    log.configure()
     for deaths in range(_LIVES):
         (folder / "resolve.begun").touch()
         life = os.fork()

@@ -95,8 +95,7 @@ class Auditor:
         """User Authentication: a person signs in to the page or out, or is refused (PS3.15 A.5.3.12)."""
         kind = _LOGOUT if event is SignIn.LOGOUT else _LOGIN
         root = self._message(_AUTHENTICATION, "E", at, kind, _OUTCOMES.get(event, "0"))
-        who = ET.SubElement(root, "ActiveParticipant", UserID=name or _NOBODY, UserIsRequestor="true")
-        _place(who, address)
+        _person(root, name or _NOBODY, address)
         self._us(root, _APPLICATION, requestor=False)
         self._audit_source(root)
         return _text(root)
@@ -108,8 +107,7 @@ class Auditor:
         """
         root = self._message(_ALERT, "E", at, _ATTRIBUTES_CHANGED)
         if address:
-            who = ET.SubElement(root, "ActiveParticipant", UserID=name, UserIsRequestor="true")
-            _place(who, address)
+            _person(root, name, address)
         self._us(root, _APPLICATION, requestor=not address)
         self._audit_source(root)
         title = self._settings.node.ae_title
@@ -196,6 +194,11 @@ def _object(
     _code(found, "ParticipantObjectIDTypeCode", code)
     ET.SubElement(found, "ParticipantObjectName").text = shown
     return found
+
+
+def _person(root: ET.Element, name: str, address: str) -> None:
+    who = ET.SubElement(root, "ActiveParticipant", UserID=name, UserIsRequestor="true")
+    _place(who, address)
 
 
 def _place(who: ET.Element, host: str) -> None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The newcomer's path, timed: a fresh Debian 12 in a chroot, this repository's HEAD cloned into it, the README's demo,
 # and the page asked for the demo's study. On demand, as root, with debootstrap; 4 GB, about ten minutes.
-# Usage: bash tests/newcomer.sh [FOLDER]
+# The folder is one of its own, under TMPDIR, and is removed at the end.
 set -euo pipefail
-folder=${1:-$(mktemp -d)}
+folder=$(realpath "$(mktemp -d)")
+chmod 755 "$folder"
 here=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse --show-toplevel)
 cleanup() {
     for pid in /proc/[0-9]*; do

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import AWAITS_RELEASE, UNDER_WAY, DeliveryState
+from dicom_node.study import UNDER_WAY, DeliveryState
 
-from . import tables as t
-from .deliveries import Delivery, DeliveryStore, _delivery
+from .deliveries import DeliveryStore
 
 
 class HandlingStore(DeliveryStore):
@@ -40,17 +37,6 @@ class HandlingStore(DeliveryStore):
             failures=0,
             started_at=self.clock(),
         )
-
-    @staticmethod
-    def _held_for_release(tx: Connection, case: str, destination: str | None = None) -> list[Delivery]:
-        """Oldest results first."""
-        d = t.deliveries.c
-        query = t.deliveries.select().where(
-            d.case_id == case, d.state == DeliveryState.HELD, d.reason == AWAITS_RELEASE
-        )
-        if destination is not None:
-            query = query.where(d.destination == destination)
-        return [_delivery(r) for r in tx.execute(query.order_by(d.revision, d.result_attempt))]
 
     def retry_delivery(self, delivery_id: str, because: str = "retried") -> None:
         """A person wants a failed delivery tried again: a new attempt, everything counted anew.

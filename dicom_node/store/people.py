@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -72,26 +74,28 @@ class PeopleStore(Database):
 
     def remove_person(self, name: str) -> None:
         """With every session and key, at once. Raises UnsuitableInput if there is no such person."""
-        with self._write() as tx:
-            self._known(tx, name)
+        with self._changing(name) as tx:
             for table in (t.sessions, t.keys, t.people):
                 tx.execute(table.delete().where(table.c.name == name))
-            self._note_sign_in(tx, SignIn.CHANGED, name)
 
     def set_password(self, name: str, password: str, address: str = "") -> None:
         """Another Argon2 hash, set from ``address``; who is signed in by the old password is not any more."""
-        with self._write() as tx:
-            self._known(tx, name)
+        with self._changing(name, address) as tx:
             tx.execute(t.people.update().where(t.people.c.name == name).values(password=password))
             tx.execute(t.sessions.delete().where(t.sessions.c.name == name))
-            self._note_sign_in(tx, SignIn.CHANGED, name, address)
 
     def set_role(self, name: str, role: str) -> None:
         """From the next request on. Raises UnsuitableInput if there is no such person."""
+        with self._changing(name) as tx:
+            tx.execute(t.people.update().where(t.people.c.name == name).values(role=role))
+
+    @contextmanager
+    def _changing(self, name: str, address: str = "") -> Iterator[Connection]:
+        """To change what lets ``name`` in; it is noted. Raises UnsuitableInput if there is no such person."""
         with self._write() as tx:
             self._known(tx, name)
-            tx.execute(t.people.update().where(t.people.c.name == name).values(role=role))
-            self._note_sign_in(tx, SignIn.CHANGED, name)
+            yield tx
+            self._note_sign_in(tx, SignIn.CHANGED, name, address)
 
     @staticmethod
     def _known(tx: Connection, name: str) -> None:
@@ -159,10 +163,8 @@ class PeopleStore(Database):
 
     def add_key(self, name: str, sha256: str) -> None:
         """A key to the API that acts as ``name``. Raises UnsuitableInput if there is no such person."""
-        with self._write() as tx:
-            self._known(tx, name)
+        with self._changing(name) as tx:
             tx.execute(t.keys.insert().values(sha256=sha256, name=name, since=self.clock()))
-            self._note_sign_in(tx, SignIn.CHANGED, name)
 
     def remove_keys(self, name: str) -> int:
         """All keys of a person; how many there were."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, select
 from dicom_node.study import AWAITS_RELEASE, CaseKey, DeliveryState, Event
 
 from . import tables as t
+from .deliveries import Delivery, _delivery
 from .handling import HandlingStore
 from .ledger import Deed, Kind
 from .revisions import Made, RevisionStore, _is
@@ -75,3 +76,14 @@ class ResultStore(RevisionStore, HandlingStore):
         for old in self._held_for_release(tx, key.case):
             if (old.key.revision, old.result_attempt) < (key.revision, attempt):
                 self._move_in(tx, old, DeliveryState.CANCELLED, _SUPERSEDED, next_try_at=None)
+
+    @staticmethod
+    def _held_for_release(tx: Connection, case: str, destination: str | None = None) -> list[Delivery]:
+        """Oldest results first."""
+        d = t.deliveries.c
+        query = t.deliveries.select().where(
+            d.case_id == case, d.state == DeliveryState.HELD, d.reason == AWAITS_RELEASE
+        )
+        if destination is not None:
+            query = query.where(d.destination == destination)
+        return [_delivery(r) for r in tx.execute(query.order_by(d.revision, d.result_attempt))]

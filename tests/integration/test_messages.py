@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -253,6 +253,23 @@ def event_of(message: ET.Element) -> str | None:
     return None if found is None else found.get("csd-code")
 
 
+@pytest.fixture
+def audited(
+    store: Store, tmp_path: Path, certificate: tuple[Path, Path]
+) -> Callable[[int], list[ET.Element]]:
+    """Of so many messages about what happens from here on: what a repository has once it was told."""
+    rules = AuditRules(host="localhost", port=free_port(), ca_file=certificate[0])
+    auditor, syslog = audit.Auditor(Settings(audit=rules)), audit.Syslog(rules)
+    audit.tell(store, auditor, syslog)  # begins here
+
+    def told(count: int) -> list[ET.Element]:
+        with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
+            audit.tell(store, auditor, syslog)
+            return messages(log, count)
+
+    return told
+
+
 @needs_rsyslog
 def test_a_repository_is_told_who_sent_which_instances_of_whom(
     store: Store, tmp_path: Path, certificate: tuple[Path, Path], clock: Clock
@@ -273,9 +290,7 @@ def test_a_repository_is_told_who_sent_which_instances_of_whom(
         audit.tell(store, auditor, syslog)
         syslog.send([auditor.activity(True, clock.now)], clock.now)
         transferred, activity = messages(log, 2)
-    event = transferred.find("EventIdentification/EventID")
-    assert event is not None
-    assert event.get("csd-code") == "110104"
+    assert event_of(transferred) == "110104"
     people = {p.get("UserID"): p for p in transferred.iter("ActiveParticipant")}
     assert people["SCANNER"].get("UserIsRequestor") == "true"
     objects = {
@@ -295,21 +310,16 @@ def test_a_repository_is_told_who_sent_which_instances_of_whom(
 
 @needs_rsyslog
 def test_a_repository_is_told_who_signed_in_and_out_and_who_was_refused(
-    store: Store, tmp_path: Path, certificate: tuple[Path, Path]
+    store: Store, audited: Callable[[int], list[ET.Element]]
 ) -> None:
     """PS3.15 A.5.3.12; a minor failure may be tried again, a serious one must wait (RFC 3881 5.1.4)."""
-    rules = AuditRules(host="localhost", port=free_port(), ca_file=certificate[0])
-    auditor, syslog = audit.Auditor(Settings(audit=rules)), audit.Syslog(rules)
-    audit.tell(store, auditor, syslog)  # begins here
     store.add_person("Dr Roe", "viewer", "hash")
     store.refuse_sign_in("Dr Roe", "192.0.2.7", locked=False)
     store.refuse_sign_in("nobody who is known", "2001:db8::7", locked=True)
     store.begin_session("Dr Roe", "a" * 64, 3600, "192.0.2.7")
     store.end_session("a" * 64, "192.0.2.7")
     store.end_session("a" * 64, "192.0.2.7")
-    with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
-        audit.tell(store, auditor, syslog)
-        told = [m for m in messages(log, 5) if event_of(m) != "110113"]
+    told = [m for m in audited(5) if event_of(m) != "110113"]
     found = []
     for message in told:
         event, person, node = message[0], message[1], message[2]
@@ -330,12 +340,9 @@ def test_a_repository_is_told_who_signed_in_and_out_and_who_was_refused(
 
 @needs_rsyslog
 def test_a_repository_is_told_of_every_change_of_who_may_come_in(
-    store: Store, tmp_path: Path, certificate: tuple[Path, Path]
+    store: Store, audited: Callable[[int], list[ET.Element]]
 ) -> None:
     """PS3.15 A.5.3.11; who changes their own password on the page is named as who did it."""
-    rules = AuditRules(host="localhost", port=free_port(), ca_file=certificate[0])
-    auditor, syslog = audit.Auditor(Settings(audit=rules)), audit.Syslog(rules)
-    audit.tell(store, auditor, syslog)  # begins here
     store.add_person("Dr Roe", "viewer", "hash")
     store.set_role("Dr Roe", "operator")
     store.set_password("Dr Roe", "another hash", "192.0.2.7")
@@ -343,9 +350,7 @@ def test_a_repository_is_told_of_every_change_of_who_may_come_in(
     store.remove_keys("Dr Roe")
     store.remove_keys("Dr Roe")  # there are none
     store.remove_person("Dr Roe")
-    with rsyslog(tmp_path / "repository", certificate, rules.port) as log:
-        audit.tell(store, auditor, syslog)
-        told = messages(log, 6)
+    told = audited(6)
     assert [event_of(m) for m in told] == ["110113"] * 6
     for number, message in enumerate(told):
         kind = message.find("EventIdentification/EventTypeCode")

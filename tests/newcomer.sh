@@ -38,7 +38,7 @@ git clone -q /srv/mrsi-sr-node.git
 cd mrsi-sr-node
 git log -1 --format='commit %h'
 say "bash deploy/demo.sh"
-bash deploy/demo.sh >demo.log 2>&1 || { tail -20 demo.log; exit 1; }
+bash deploy/demo.sh >demo.log 2>&1 || { tail -20 demo.log; tail -40 results/node.log; exit 1; }
 tail -5 demo.log
 page=$(grep -o 'http://127.0.0.1:[0-9]*/' demo.log | tail -1)
 say "the page, $page"

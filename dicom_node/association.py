@@ -12,6 +12,7 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 
 from .arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from .checkpoint import ONE_READER
 from .config import ClientTls, NodeRules
 from .errors import PeerUnreachable, Refused
 from .tls import ClientContext, client_context
@@ -45,6 +46,24 @@ def requestor(node: NodeRules) -> AE:
     ae.network_timeout = node.network_timeout_s
     ae.connection_timeout = node.acse_timeout_s
     return ae
+
+
+def ask(
+    ae: AE,
+    peer: Peer,
+    tls: tuple[ClientContext, str] | None,
+    roles: Sequence[Any] = (),
+    handlers: Sequence[Any] = (),
+) -> Association:
+    """An association with ``peer``, or what came of asking for it. ``tls``: of ``tls_to``."""
+    return ae.associate(
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        ext_neg=list(roles),
+        evt_handlers=[ONE_READER, *handlers],
+        tls_args=tls,
+    )
 
 
 def no_association(where: str, tls: tuple[ClientContext, str] | None) -> PeerUnreachable | Refused:
@@ -83,14 +102,7 @@ def associate(
     """
     where = f"{name} ({peer.ae_title} at {peer.host}:{peer.port})"
     tls = tls_to(peer)
-    association = ae.associate(
-        peer.host,
-        peer.port,
-        ae_title=peer.ae_title,
-        ext_neg=list(roles),
-        evt_handlers=list(handlers),
-        tls_args=tls,
-    )
+    association = ask(ae, peer, tls, roles, handlers)
     if association.is_rejected:
         answer: Any = association.acceptor.primitive
         words = f"{where} rejected the association: {answer.reason_str if answer else 'no reason given'}"

@@ -175,15 +175,23 @@ class GuardedSocket(AssociationSocket):
             self._in_body = pdu_type in _PDU_TYPES
         return header
 
+    def send(self, bytestream: bytes) -> None:
+        """As pynetdicom's, from the upper layer's thread: it may wait for the peer."""
+        with self._sending:
+            super().send(bytestream)
+
     def send_at_once(self, pdu: bytes) -> bool:
         """Send a short PDU without waiting, from any thread; False if that cannot be: nothing was sent."""
-        with self._sending:  # not to a socket that is closed meanwhile: its number may be another's
+        if not self._sending.acquire(blocking=False):  # another PDU is halfway out, or the socket is closed
+            return False
+        try:
             if self.socket is None or isinstance(self.socket, ssl.SSLSocket):  # no two threads share that
                 return False
-            try:
-                sent = os.write(self.socket.fileno(), pdu)
-            except OSError:  # the peer does not read, or is gone
-                return False
+            sent = os.write(self.socket.fileno(), pdu)
+        except OSError:  # the peer does not read, or is gone
+            return False
+        finally:
+            self._sending.release()
         if sent < len(pdu):
             self.event_queue.put("Evt17")  # transport connection closed
             self._association.dul.wake()

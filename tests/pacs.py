@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node import commitment
+from dicom_node.checkpoint import ONE_READER
 from dicom_node.commitment import INSTANCE, Reference, Report
 from dicom_node.config import DicomDestination
 from dicom_node.demo import free_port
@@ -93,7 +94,9 @@ class Pacs:
         ae = AE("PACS")
         ae.add_requested_context(StorageCommitmentPushModel, "1.2.840.10008.1.2")
         roles = [build_role(StorageCommitmentPushModel, scp_role=True)] if role else []
-        association = ae.associate("127.0.0.1", port, ae_title=ae_title, ext_neg=roles)
+        association = ae.associate(
+            "127.0.0.1", port, ae_title=ae_title, ext_neg=roles, evt_handlers=[ONE_READER]
+        )
         assert association.is_established
         try:
             if not role:  # pynetdicom will not report in the SCU's role: some PACS do

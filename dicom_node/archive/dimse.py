@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_node.association import no_association, requestor, tls_to
+from dicom_node.association import ask, no_association, requestor, tls_to
 from dicom_node.config import NodeRules, PacsRules
 from dicom_node.errors import PeerBusy, PeerUnreachable, Refused, TemporaryError
 
@@ -104,7 +104,7 @@ class DimsePacs:
             ae.add_requested_context(sop_class)
         roles = [build_role(sop_class, scp_role=True) for sop_class in self._classes]
         handlers = [(evt.EVT_C_STORE, self._on_c_store)]
-        with self._associate(ae, ext_neg=roles, evt_handlers=handlers) as association:
+        with self._associate(ae, roles=roles, handlers=handlers) as association:
             for status, _ in association.send_c_get(wanted, model):
                 self._judge(status, "C-GET")
 
@@ -123,7 +123,7 @@ class DimsePacs:
     def _associate(self, ae: AE, **more: Any) -> Iterator[Association]:
         name, where = self._rules.ae_title, (self._rules.host, self._rules.port)
         tls = tls_to(self._rules)
-        association = ae.associate(*where, ae_title=name, tls_args=tls, **more)
+        association = ask(ae, self._rules, tls, **more)
         if association.is_rejected:
             raise Refused(f"{name} rejects associations of {self._node.ae_title}")
         if not association.is_established:

@@ -31,6 +31,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from structlog.testing import capture_logs
 
+from dicom_node.checkpoint import ONE_READER
 from dicom_node.config import NodeRules
 from dicom_node.errors import BadConfiguration
 from dicom_node.intake import Intake
@@ -110,7 +111,7 @@ def association(
     ae.acse_timeout = ae.dimse_timeout = 20
     for sop_class, transfer_syntax in contexts or ((MRImageStorage, ExplicitVRLittleEndian),):
         ae.add_requested_context(sop_class, transfer_syntax)
-    peer = ae.associate("127.0.0.1", port, ae_title=called)
+    peer = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=[ONE_READER])
     try:
         yield peer
     finally:

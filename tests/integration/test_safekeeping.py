@@ -13,6 +13,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage, StorageCommitmentPushModel, Verification
 
 from dicom_node import commitment
+from dicom_node.checkpoint import ONE_READER
 from dicom_node.commitment import INSTANCE, PUSH_MODEL, Reference, Report
 from dicom_node.config import DicomDestination, PeerRules
 from dicom_node.demo import LoopbackOrthanc, free_port
@@ -70,7 +71,7 @@ class Scanner:
         ae = AE("SCANNER")
         ae.add_requested_context(StorageCommitmentPushModel)
         ae.add_requested_context(Verification)
-        handlers = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
+        handlers = [ONE_READER, (evt.EVT_N_EVENT_REPORT, self._on_report)]
         association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=handlers)
         assert association.is_established
         ds = commitment.request(transaction, references)

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,8 +20,9 @@ from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from dicom_node.checkpoint import ONE_READER
 from dicom_node.config import NodeRules
-from dicom_node.guard import Limits
+from dicom_node.guard import GuardedAssociation, GuardedSocket, Limits
 from dicom_node.listener import Listener
 from dicom_node.torture import wire
 from dicom_node.torture.wire import established
@@ -81,7 +83,7 @@ def echo(port: int) -> int | None:
     ae = AE("TESTER")
     ae.acse_timeout = ae.dimse_timeout = 10
     ae.add_requested_context(Verification)
-    association = ae.associate("127.0.0.1", port, ae_title="MRSISR")
+    association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=[ONE_READER])
     if not association.is_established:
         return None
     status = association.send_c_echo()
@@ -259,3 +261,23 @@ def test_associations_come_and_go_without_a_tick_between(serve: Callable[..., in
         assert wire.echo(port) == 0x0000
         took.append(time.monotonic() - began)
     assert min(took) < 0.25, took
+
+
+def test_an_answer_never_goes_into_the_middle_of_another_pdu() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        long, short = bytes(8 * 1024**2), b"\1" * 100
+        wire_end = GuardedSocket(
+            GuardedAssociation(AE("NODE"), lambda: None), here, Limits.of(NodeRules()), b""
+        )
+        sender = threading.Thread(target=wire_end.send, args=(long,), daemon=True)
+        sender.start()
+        time.sleep(0.2)  # it waits for the peer by now
+        assert not wire_end.send_at_once(short)
+        there.settimeout(10)
+        got = bytearray()
+        while len(got) < len(long):
+            got += there.recv(1024**2)
+        sender.join(10)
+        assert wire_end.send_at_once(short)
+        assert bytes(got) == long and there.recv(1000) == short

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
 from .arrival import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from .checkpoint import ONE_READER
+from .checkpoint import Checkpoint
 from .config import ClientTls, NodeRules
 from .errors import PeerUnreachable, Refused
 from .tls import ClientContext, client_context
@@ -55,15 +55,38 @@ def ask(
     roles: Sequence[Any] = (),
     handlers: Sequence[Any] = (),
 ) -> Association:
-    """An association with ``peer``, or what came of asking for it. ``tls``: of ``tls_to``."""
-    return ae.associate(
-        peer.host,
-        peer.port,
-        ae_title=peer.ae_title,
-        ext_neg=list(roles),
-        evt_handlers=[ONE_READER, *handlers],
-        tls_args=tls,
-    )
+    """An association with ``peer``, or what came of asking for it. ``tls``: of ``tls_to``.
+
+    Raises PeerUnreachable where not even a connection can be tried: a host name that nobody knows, say.
+    """
+    try:
+        return ae.associate(
+            peer.host,
+            peer.port,
+            ae_title=peer.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=[BOUNDED, *handlers],
+            tls_args=tls,
+        )
+    except OSError as e:
+        raise PeerUnreachable(f"{peer.ae_title} at {peer.host}:{peer.port}: {e.strerror or e}") from e
+
+
+def _bound(event: evt.Event) -> None:
+    """Comes once the connection is there, before the association request goes out."""
+    association: Any = event.assoc
+    association._reactor_checkpoint = Checkpoint(association)
+    wire: socket.socket = association.dul.socket.socket
+    # pynetdicom reads and writes without a limit, and aborting waits for whoever reads or writes: a peer that
+    # goes silent in the middle of a PDU, or stops reading, would be waited for until the node is restarted.
+    wire.settimeout(association.network_timeout)
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Without it Nagle's algorithm and the peer's delayed ACK cost up to 40 ms for each instance.
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+# Among the event handlers of every association that is requested.
+BOUNDED = (evt.EVT_CONN_OPEN, _bound)
 
 
 def no_association(where: str, tls: tuple[ClientContext, str] | None) -> PeerUnreachable | Refused:
@@ -113,10 +136,6 @@ def associate(
         if association.rejected_contexts and not association.accepted_contexts:
             raise NothingAccepted(f"{where} takes none of the objects or services that we ask for")
         raise no_association(where, tls)
-    # Without it Nagle's algorithm and the peer's delayed ACK cost up to 40 ms for each instance.
-    wire = association.dul.socket
-    if wire is not None and wire.socket is not None:
-        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         yield association
     finally:

@@ -21,11 +21,13 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 from pynetdicom.transport import AddressInformation, AssociationSocket, ThreadedAssociationServer
 
 from . import log
 from .arrival import SpoolingDIMSE
 from .callers import ANYONE, Callers, Unwelcome
+from .commitment import PUSH_MODEL
 from .config import Caller, NodeRules
 from .errors import OutOfSpace
 from .lobby import LONGEST_REQUEST, Asked, Lobby, Rejection
@@ -43,6 +45,7 @@ _LONGEST_IDENTIFIER = 16 * 1024**2  # a data set that is held in memory: any but
 # Some senders do not count the item headers when they fill a PDU.
 _GRACE = 1024
 _COLLECT_EVERY_S = 60.0
+_TELLING = (PUSH_MODEL, ModalityPerformedProcedureStep)  # not offered to callers that may not store
 
 NOT_WELCOME = Rejection(1, 1, 3)  # permanent: calling AE title not recognized
 CONGESTED = Rejection(2, 3, 1)  # transient: temporary congestion
@@ -117,6 +120,7 @@ class GuardedAssociation(WakefulAssociation):
 
     caller: Caller = ANYONE
     dimse: SpoolingDIMSE
+    outbox: Any = None  # safekeeping.py's
 
     def __init__(self, ae: AE, open_file: Callable[[], Arriving]) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
@@ -144,7 +148,6 @@ class GuardedSocket(AssociationSocket):
         self._first = memoryview(first)
         self._in_body = False
         self._deadline = 0.0
-        self._sending = threading.Lock()
         client_socket.settimeout(limits.pdu_s)  # for sending: a peer that never reads blocks nobody
 
     @property
@@ -175,23 +178,14 @@ class GuardedSocket(AssociationSocket):
             self._in_body = pdu_type in _PDU_TYPES
         return header
 
-    def send(self, bytestream: bytes) -> None:
-        """As pynetdicom's, from the upper layer's thread: it may wait for the peer."""
-        with self._sending:
-            super().send(bytestream)
-
     def send_at_once(self, pdu: bytes) -> bool:
-        """Send a short PDU without waiting, from any thread; False if that cannot be: nothing was sent."""
-        if not self._sending.acquire(blocking=False):  # another PDU is halfway out, or the socket is closed
+        """Send a short PDU without waiting; False if that cannot be: nothing was sent. See WakefulDUL's."""
+        if self.socket is None or isinstance(self.socket, ssl.SSLSocket):  # no two threads share that
             return False
         try:
-            if self.socket is None or isinstance(self.socket, ssl.SSLSocket):  # no two threads share that
-                return False
             sent = os.write(self.socket.fileno(), pdu)
         except OSError:  # the peer does not read, or is gone
             return False
-        finally:
-            self._sending.release()
         if sent < len(pdu):
             self.event_queue.put("Evt17")  # transport connection closed
             self._association.dul.wake()
@@ -199,7 +193,7 @@ class GuardedSocket(AssociationSocket):
 
     def close(self) -> None:
         """As pynetdicom's."""
-        with self._sending:
+        with self._association.dul.sending:  # who sends at once must not find the number of another's socket
             super().close()
 
     def _judge(self, pdu_type: int, length: int) -> None:
@@ -340,7 +334,9 @@ class GuardedServer(ThreadedAssociationServer):
         acceptor.address_info = AddressInformation.from_tuple(self.server_address)
         acceptor.implementation_class_uid = self.ae.implementation_class_uid
         acceptor.implementation_version_name = self.ae.implementation_version_name
-        acceptor.supported_contexts = self.contexts
+        acceptor.supported_contexts = [
+            c for c in self.contexts if caller.store or c.abstract_syntax not in _TELLING
+        ]
         association.requestor.address_info = AddressInformation.from_tuple(peer.getpeername())
         for event, bound in self._handlers.items():
             handlers: Any = bound

@@ -96,6 +96,9 @@ class _Machine(StateMachine):
         if event == "Evt10" and self.current_state == "Sta6":
             data = cast(P_DATA, self.dul._recv_pdu.get(False).to_primitive())
             self.dul.assoc.dimse.receive_primitive(data)
+        elif event == "Evt9":  # a PDU is taken from the queue, encoded and sent: nothing may come between
+            with cast(WakefulDUL, self.dul).sending:
+                super().do_action(event)
         else:
             super().do_action(event)
 
@@ -116,6 +119,7 @@ class WakefulDUL(DULServiceProvider):
         self.ended = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
+        self.sending = threading.Lock()
         self._poll: select.poll | None = None
 
     def run(self) -> None:
@@ -134,10 +138,15 @@ class WakefulDUL(DULServiceProvider):
 
     def send_at_once(self, pdu: bytes) -> bool:
         """Send from this thread, whichever it is; False if it is not the moment, and nothing was sent."""
-        if self.state_machine.current_state != "Sta6" or not self.to_provider_queue.empty():
+        if not self.sending.acquire(blocking=False):  # another PDU is halfway out
             return False
-        send = getattr(self.socket, "send_at_once", None)
-        return send is not None and send(pdu)
+        try:
+            if self.state_machine.current_state != "Sta6" or not self.to_provider_queue.empty():
+                return False
+            send = getattr(self.socket, "send_at_once", None)
+            return send is not None and send(pdu)
+        finally:
+            self.sending.release()
 
     def kill_dul(self) -> None:
         super().kill_dul()

@@ -77,8 +77,9 @@ class Safekeeper:
         _LOG.info("commitment.requested", caller=caller, transaction=uid, instances=len(items))
         if caller not in self._peers:
             _LOG.warning("commitment.no_peer", caller=caller, reason=_no_peer(caller))
-        outbox = _Outbox(event.assoc, event.context.context_id)
-        self._readers.submit(self._answer_here, caller, uid, outbox)
+        outbox = _Outbox.of(event.assoc)
+        where = outbox, event.context.context_id, outbox.expect_response()
+        self._readers.submit(self._answer_here, caller, uid, *where)
         return _SUCCESS, None
 
     def answer_due(self) -> None:
@@ -87,7 +88,11 @@ class Safekeeper:
             try:
                 self._answer_there(request)
             except NodeError as problem:
-                self._put_off(request, problem)
+                self._put_off(request, str(problem))
+            except Exception as bug:  # whatever a peer's answer breaks: those behind it get theirs
+                where = log.place_of(bug)
+                _LOG.error("commitment.failed", caller=request.peer, **where)
+                self._put_off(request, f"an error inside the node ({type(bug).__name__})")
             else:
                 self._store.commitment_given(request.peer, request.transaction_uid)
                 _LOG.info("commitment.given", caller=request.peer, transaction=request.transaction_uid)
@@ -132,11 +137,14 @@ class Safekeeper:
             return NO_SUCH_INSTANCE
         return None
 
-    def _answer_here(self, peer: str, uid: str, outbox: _Outbox) -> None:
+    def _answer_here(
+        self, peer: str, uid: str, outbox: _Outbox, context_id: int, responded: threading.Event
+    ) -> None:
         """On the peer's own association, without waiting: the peer may release it at any moment."""
         try:
             if outbox.is_open:
-                outbox.send(self.report(peer, uid), lambda: self._given_here(peer, uid))
+                report = self.report(peer, uid)
+                outbox.send(report, context_id, responded, lambda: self._given_here(peer, uid))
         except Exception as bug:  # the answer stays due, on a new association
             _LOG.error("commitment.failed", caller=peer, **log.place_of(bug))
 
@@ -166,13 +174,13 @@ class Safekeeper:
             if status.Status != 0x0000:
                 raise Refused(f"{request.peer} answered our report with status {int(status.Status):04X}")
 
-    def _put_off(self, request: Request, problem: NodeError) -> None:
+    def _put_off(self, request: Request, reason: str) -> None:
         now = self._store.clock()
         pause_s = min(LONGEST_PUT_OFF_S, _FIRST_S * 2.0 ** min(request.tries, 20))
         over = now - request.asked_at > _GIVE_UP_S
-        self._store.commitment_waits(request, str(problem), None if over else now + pause_s)
+        self._store.commitment_waits(request, reason, None if over else now + pause_s)
         event = "commitment.given_up" if over else "commitment.waits"
-        _LOG.warning(event, caller=request.peer, transaction=request.transaction_uid, reason=str(problem))
+        _LOG.warning(event, caller=request.peer, transaction=request.transaction_uid, reason=reason)
 
 
 def _no_peer(caller: str) -> str:
@@ -186,40 +194,51 @@ _message_ids = itertools.cycle(range(1, 0xFFFF))
 
 
 class _Outbox:
-    """Sends an N-EVENT-REPORT on an association that serves requests meanwhile.
+    """Sends N-EVENT-REPORTs on an association that serves requests meanwhile. One for each association.
 
     pynetdicom's own send_n_event_report pauses the association until the response has come; a peer that
     releases at once would wait for its time-out. Here the message goes out between others, and the
     response is seen as it passes.
     """
 
-    def __init__(self, association: Any, context_id: int) -> None:
+    def __init__(self, association: Any) -> None:
         self._association = association
-        self._context_id = context_id
         self._responded = threading.Event()
         self._lock = threading.Lock()
-        self._message_id = 0
-        self._taken: Callable[[], None] = lambda: None
+        self._taken: dict[int, Callable[[], None]] = {}  # by Message ID
         self._send = association.dimse.send_msg
         association.dimse.send_msg = self._one_at_a_time
         association.bind(evt.EVT_DIMSE_RECV, self._received)
+
+    @classmethod
+    def of(cls, association: Any) -> _Outbox:
+        """The association's; called by the thread that serves it."""
+        if association.outbox is None:
+            association.outbox = cls(association)
+        outbox: _Outbox = association.outbox
+        return outbox
+
+    def expect_response(self) -> threading.Event:
+        """Set once the N-ACTION that is being served has its response."""
+        self._responded = threading.Event()
+        return self._responded
 
     @property
     def is_open(self) -> bool:
         return bool(self._association.is_established)
 
-    def send(self, answer: Report, taken: Callable[[], None]) -> None:
+    def send(
+        self, answer: Report, context_id: int, responded: threading.Event, taken: Callable[[], None]
+    ) -> None:
         """After the response to N-ACTION; ``taken`` is called once the peer has answered with Success."""
-        if not self._responded.wait(10.0) or not self.is_open:
+        if not responded.wait(10.0) or not self.is_open:
             return
-        self._taken = taken
         syntax = next(
-            c.transfer_syntax[0]
-            for c in self._association.accepted_contexts
-            if c.context_id == self._context_id
+            c.transfer_syntax[0] for c in self._association.accepted_contexts if c.context_id == context_id
         )
         message = N_EVENT_REPORT()
-        self._message_id = message.MessageID = next(_message_ids)
+        message.MessageID = next(_message_ids)
+        self._taken[message.MessageID] = taken
         message.AffectedSOPClassUID = commitment.PUSH_MODEL
         message.AffectedSOPInstanceUID = commitment.INSTANCE
         message.EventTypeID = answer.event_type
@@ -227,15 +246,16 @@ class _Outbox:
             commitment.report(answer), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
         )
         message.EventInformation = BytesIO(information or b"")
-        self._one_at_a_time(message, self._context_id)
+        self._one_at_a_time(message, context_id)
 
     def _one_at_a_time(self, message: Any, context_id: int) -> None:
         with self._lock:  # two messages must not mix their fragments
             self._send(message, context_id)
-        self._responded.set()
+        if isinstance(message, N_ACTION):
+            self._responded.set()
 
     def _received(self, event: evt.Event) -> None:
         command = event.message.command_set
-        responded = command.get("MessageIDBeingRespondedTo")
-        if self._message_id and responded == self._message_id and command.get("Status") == 0x0000:
-            self._taken()
+        taken = self._taken.pop(command.get("MessageIDBeingRespondedTo"), None)
+        if taken is not None and command.get("Status") == 0x0000:
+            taken()

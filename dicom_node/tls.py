@@ -157,7 +157,11 @@ class Credentials:
     def _warn(self) -> None:
         assert self._rules.certificate is not None
         self._warned = time.monotonic()
-        days = (ends_at(self._rules.certificate) - time.time()) / _DAY_S
+        try:
+            days = (ends_at(self._rules.certificate) - time.time()) / _DAY_S
+        except (OSError, ValueError) as e:  # it went away: the one in use goes on
+            _LOG.error("tls.certificate_unreadable", certificate=str(self._rules.certificate), reason=str(e))
+            return
         if days < 0:
             _LOG.error("tls.certificate_ended", certificate=str(self._rules.certificate), days=round(-days))
         elif days < self._rules.warn_days:

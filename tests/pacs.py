@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node import commitment
-from dicom_node.checkpoint import ONE_READER
+from dicom_node.association import BOUNDED
 from dicom_node.commitment import INSTANCE, Reference, Report
 from dicom_node.config import DicomDestination
 from dicom_node.demo import free_port
@@ -57,6 +57,8 @@ class Pacs:
         self.received: list[str] = []
         self.kept: set[str] = set()
         self.associations = 0
+        self.reporting: list[threading.Thread] = []  # that report on the association of the request
+        self.answered: list[int | None] = []  # what they heard
         self._server: Any = None
 
     def __enter__(self) -> Pacs:
@@ -95,7 +97,7 @@ class Pacs:
         ae.add_requested_context(StorageCommitmentPushModel, "1.2.840.10008.1.2")
         roles = [build_role(StorageCommitmentPushModel, scp_role=True)] if role else []
         association = ae.associate(
-            "127.0.0.1", port, ae_title=ae_title, ext_neg=roles, evt_handlers=[ONE_READER]
+            "127.0.0.1", port, ae_title=ae_title, ext_neg=roles, evt_handlers=[BOUNDED]
         )
         assert association.is_established
         try:
@@ -136,12 +138,14 @@ class Pacs:
     def _on_action(self, event: evt.Event) -> tuple[int, None]:
         self.asked.append(commitment.read_request(event.action_information))
         if self.commits == "here":
-            threading.Thread(target=self._report_here, args=(event.assoc, self.report()), daemon=True).start()
+            reporting = threading.Thread(target=self._report_here, args=(event.assoc, self.report()))
+            reporting.start()
+            self.reporting.append(reporting)
         return self.action_status, None
 
-    @staticmethod
-    def _report_here(association: Any, report: Report) -> None:
+    def _report_here(self, association: Any, report: Report) -> None:
         time.sleep(0.5)  # after the response to N-ACTION
-        association.send_n_event_report(
+        status, _ = association.send_n_event_report(
             commitment.report(report), report.event_type, StorageCommitmentPushModel, INSTANCE
         )
+        self.answered.append(status.get("Status"))

@@ -29,9 +29,10 @@ from pydicom.uid import (
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import ModalityPerformedProcedureStep, Verification  # type: ignore[attr-defined]
 from structlog.testing import capture_logs
 
-from dicom_node.checkpoint import ONE_READER
+from dicom_node.association import BOUNDED
 from dicom_node.config import NodeRules
 from dicom_node.errors import BadConfiguration
 from dicom_node.intake import Intake
@@ -111,7 +112,7 @@ def association(
     ae.acse_timeout = ae.dimse_timeout = 20
     for sop_class, transfer_syntax in contexts or ((MRImageStorage, ExplicitVRLittleEndian),):
         ae.add_requested_context(sop_class, transfer_syntax)
-    peer = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=[ONE_READER])
+    peer = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=[BOUNDED])
     try:
         yield peer
     finally:
@@ -544,3 +545,17 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     (case,) = intake.store.status()["cases"]
     assert [r["revision"] for r in case["revisions"]] == [1]
     assert intake.store.status()["quarantine"] == []
+
+
+def test_who_may_not_store_is_offered_nothing_that_changes_a_study(start: Callable[..., Running]) -> None:
+    node = start(allowed_callers=[{"ae_title": "MONITOR", "store": False}])
+    ae = AE("MONITOR")
+    for sop_class in (Verification, MRImageStorage, ModalityPerformedProcedureStep):
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
+    peer = ae.associate("127.0.0.1", node.port, ae_title="MRSISR", evt_handlers=[BOUNDED])
+    try:
+        taken = {c.abstract_syntax for c in peer.accepted_contexts}
+        assert taken == {Verification, MRImageStorage}  # of the latter it hears why not: 0124H
+        assert peer.send_c_store(mr_slice()).Status == 0x0124
+    finally:
+        peer.release()

@@ -220,6 +220,22 @@ def test_a_renewed_certificate_is_taken_without_a_restart(
     assert [e["event"] for e in events] == ["tls.not_reloaded", "tls.reloaded"]
 
 
+def test_a_certificate_that_went_away_is_said_so_and_the_old_one_goes_on(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[EventDict]
+) -> None:
+    monkeypatch.setattr("dicom_node.tls._LOOK_S", 0.0)
+    certificate, key = tmp_path / "node.pem", tmp_path / "node.key"
+    shutil.copy(authority.folder / "node.pem", certificate)
+    shutil.copy(authority.folder / "node.key", key)
+    credentials = Credentials(TlsRules(certificate=certificate, key=key, client="optional", warn_days=0))
+    first = credentials.context
+    credentials._warned = float("-inf")  # a day has passed: its end is looked at again
+    certificate.unlink()
+    credentials.look()
+    assert credentials.context is first
+    assert [e["event"] for e in events] == ["tls.not_reloaded", "tls.certificate_unreadable"]
+
+
 def test_a_certificate_that_ends_soon_is_said_so(authority: Authority, events: list[EventDict]) -> None:
     certificate, key = authority.issue("short", days=10)
     assert 9 < (ends_at(certificate) - time.time()) / 86400 < 11

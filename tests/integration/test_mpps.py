@@ -13,7 +13,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
-from dicom_node.checkpoint import ONE_READER
+from dicom_node.association import BOUNDED
 from dicom_node.config import GatherRules, NodeRules
 from dicom_node.demo import free_port
 from dicom_node.evidence import Step, StepStatus
@@ -40,7 +40,7 @@ def scanner(intake: Intake) -> Iterator[Association]:
     ae = AE("SCANNER")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     ae.add_requested_context(ModalityPerformedProcedureStep)
-    association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=[ONE_READER])
+    association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=[BOUNDED])
     assert association.is_established
     yield association
     association.release()

@@ -13,6 +13,7 @@ import pytest
 from dicom_node import dispatch
 from dicom_node.config import DicomDestination
 from dicom_node.demo import LoopbackOrthanc, free_port, wait_for_port
+from dicom_node.dispatch.commitment import take_report
 from dicom_node.study import DeliveryState, State
 from dicom_node.uids import result_uid
 from tests.harness import needs_orthanc
@@ -90,6 +91,23 @@ def test_a_report_on_the_same_association_is_taken(tmp_path):
         assert office.work_on().state is DeliveryState.DELIVERED
     (asked,) = pacs.asked
     assert {r.sop_uid for r in asked[1]} == set(uids)
+
+
+def test_a_report_has_its_response_before_the_association_is_released(tmp_path, monkeypatch):
+    def slow(event, store):
+        status = take_report(event, store)
+        time.sleep(1)  # the answer is in the store, and who waits for it has seen it
+        return status
+
+    monkeypatch.setattr("dicom_node.deliver.take_report", slow)
+    pacs = Pacs()
+    pacs.commits = "here"
+    with pacs:
+        office = Office(tmp_path, pacs.destination(**BY_COMMITMENT))
+        office.result_set()
+        assert office.work_on().state is DeliveryState.DELIVERED
+        pacs.reporting[0].join(10)
+    assert pacs.answered == [0x0000]
 
 
 @pytest.mark.parametrize("role", [True, False], ids=["role selected", "no role selected"])

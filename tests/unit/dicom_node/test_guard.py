@@ -16,11 +16,12 @@ import psutil
 import pytest
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from dicom_node.checkpoint import ONE_READER
+from dicom_node.association import BOUNDED
 from dicom_node.config import NodeRules
 from dicom_node.guard import GuardedAssociation, GuardedSocket, Limits
 from dicom_node.listener import Listener
@@ -83,7 +84,7 @@ def echo(port: int) -> int | None:
     ae = AE("TESTER")
     ae.acse_timeout = ae.dimse_timeout = 10
     ae.add_requested_context(Verification)
-    association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=[ONE_READER])
+    association = ae.associate("127.0.0.1", port, ae_title="MRSISR", evt_handlers=[BOUNDED])
     if not association.is_established:
         return None
     status = association.send_c_echo()
@@ -266,18 +267,23 @@ def test_associations_come_and_go_without_a_tick_between(serve: Callable[..., in
 def test_an_answer_never_goes_into_the_middle_of_another_pdu() -> None:
     here, there = socket.socketpair()
     with here, there:
-        long, short = bytes(8 * 1024**2), b"\1" * 100
-        wire_end = GuardedSocket(
-            GuardedAssociation(AE("NODE"), lambda: None), here, Limits.of(NodeRules()), b""
-        )
-        sender = threading.Thread(target=wire_end.send, args=(long,), daemon=True)
+        association = GuardedAssociation(AE("NODE"), lambda: None)
+        association.set_socket(GuardedSocket(association, here, Limits.of(NodeRules()), b""))
+        upper = association.dul
+        upper.state_machine.current_state = "Sta6"
+        report = P_DATA()
+        report.presentation_data_value_list = [[1, b"\x02" + bytes(8 * 1024**2)]]
+        upper.to_provider_queue.put(report)
+        sender = threading.Thread(target=upper.state_machine.do_action, args=("Evt9",), daemon=True)
         sender.start()
-        time.sleep(0.2)  # it waits for the peer by now
-        assert not wire_end.send_at_once(short)
+        time.sleep(0.3)  # it waits for the peer by now
+        assert upper.to_provider_queue.empty()
+        answer = b"\1" * 100
+        assert not upper.send_at_once(answer)
         there.settimeout(10)
         got = bytearray()
-        while len(got) < len(long):
+        while len(got) < 8 * 1024**2 + 12:
             got += there.recv(1024**2)
         sender.join(10)
-        assert wire_end.send_at_once(short)
-        assert bytes(got) == long and there.recv(1000) == short
+        assert upper.send_at_once(answer)
+        assert not any(got[12:]) and there.recv(1000) == answer

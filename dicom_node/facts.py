@@ -145,7 +145,10 @@ def read_facts(text: str | None) -> Facts:
 
 
 def header_of(facts: Facts) -> Dataset:
-    """A header as far as the facts go: enough to identify a series by."""
+    """A header as far as the facts go: enough to identify a series by.
+
+    A value that is not what its value representation demands is left out: never raises over one.
+    """
     header = Dataset()
     for keyword, value in facts.items():
         if keyword in _PRESENT:
@@ -243,4 +246,7 @@ def _set(item: Dataset, keyword: str, value: Any) -> None:
                 _set(inner[-1], k, v)
         item.add_new(tag, "SQ", inner)
         return
-    item.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
+    try:
+        item.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))
+    except Exception:  # whatever pydicom raises over an untrusted value ("5,0" as a decimal string)
+        return

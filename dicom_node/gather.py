@@ -10,7 +10,7 @@ from typing import Protocol
 
 from . import log
 from .config import GatherRules, IdentifyRules
-from .errors import DatabaseAway
+from .errors import NodeError
 from .evidence import STREAMING_S, Counts, Evidence, Here, Needs, Verdict, judge
 from .facts import header_of
 from .identify import Role, identify
@@ -61,7 +61,11 @@ class Gatherer:
         self._needs: dict[CaseKey, tuple[float, Needs]] = {}
 
     def once(self) -> int:
-        """Join cases that belong together, and queue those that are complete. Returns how many."""
+        """Join cases that belong together, and queue those that are complete. Returns how many.
+
+        A bug over one revision stops none of the others. Raises DatabaseAway, and OutOfSpace if the disk
+        under the database is full.
+        """
         if set_right := self._store.set_right():
             _LOG.warning("clock.went_back", rows=set_right)
         for joined, older in self._store.join_cases(self._rules.pair_by, self._rules.pair_within_days):
@@ -71,7 +75,19 @@ class Gatherer:
         keys = {r.key for r in receiving}
         self._judged = {k: v for k, v in self._judged.items() if k in keys}
         self._needs = {k: v for k, v in self._needs.items() if k in keys}
-        return sum(self._look_at(revision, version) for revision in receiving)
+        return sum(self._look_alone(revision, version) for revision in receiving)
+
+    def _look_alone(self, revision: Revision, version: object) -> bool:
+        try:
+            return self._look_at(revision, version)
+        except NodeError:
+            raise
+        except Exception as bug:
+            key = revision.key
+            _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
+            stamp = (revision.last_received_at, version)
+            self._judged[key] = (stamp, self._store.clock() + _LOOK_AGAIN_S)  # not at every turn
+            return False
 
     def _look_at(self, revision: Revision, version: object) -> bool:
         key, now = revision.key, self._store.clock()
@@ -167,5 +183,5 @@ def run(
     while not stop.wait(rules.poll_s):
         try:
             gatherer.once()
-        except DatabaseAway as problem:
+        except NodeError as problem:
             _LOG.warning("gather.waits", reason=str(problem))

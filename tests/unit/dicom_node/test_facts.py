@@ -7,7 +7,7 @@ from io import BytesIO
 
 import pydicom
 import pytest
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.sequence import Sequence
 
 from dicom_node.config import IdentifyRules
@@ -58,6 +58,19 @@ def test_a_broken_or_overlong_value_is_left_out_or_cut_and_never_raises() -> Non
     facts = facts_of(ds)
     assert len(facts) < 2000
     assert number_in(read_facts(facts), "InstanceNumber") is None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [("SliceThickness", "DS", "5,0"), ("EchoTime", "DS", "abc"), ("SeriesNumber", "LO", "first")],
+)
+def test_a_number_that_is_none_is_left_out_and_the_rest_is_there(keyword: str, vr: str, value: str) -> None:
+    ds = mr_slice(1, SeriesDescription="LCM tNAA conc")
+    ds[keyword] = DataElement(keyword, "LO", value)
+    ds[keyword].VR = vr
+    received = kept(read_header(as_file(ds), sequences=SEQUENCES))
+    assert keyword not in received
+    assert received.SeriesDescription == "LCM tNAA conc"
 
 
 def test_a_thousand_frames_that_say_the_same_are_told_once_but_each_place_in_a_stack_is_kept() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pydicom import DataElement
 
+from dicom_node import gather
 from dicom_node.config import GatherRules
 from dicom_node.evidence import StepStatus
 from dicom_node.gather import Gatherer, gather_once
@@ -65,6 +67,43 @@ def test_a_revision_not_yet_started_is_superseded_by_a_late_instance(intake, clo
     arrive(intake, mr_slice(2))
     (old,) = intake.store.revisions_in(State.IGNORED)
     assert "revision 2 follows" in old.reason
+
+
+def an_odd_and_a_healthy_study(intake):
+    odd = mr_slice(1)
+    odd["SliceThickness"] = DataElement("SliceThickness", "LO", "5,0")
+    odd["SliceThickness"].VR = "DS"  # a decimal comma, as some hosts write it
+    other = {"StudyInstanceUID": OTHER_STUDY, "SeriesInstanceUID": f"{OTHER_STUDY}.1", "PatientID": "P2"}
+    arrive(intake, odd, mr_slice(2, **other))
+
+
+def test_a_study_with_a_number_that_is_none_is_queued_like_any_other(intake, clock):
+    an_odd_and_a_healthy_study(intake)
+    clock.now += 61
+    assert gather_once(intake.store, RULES) == 2
+
+
+def test_a_study_that_cannot_be_judged_stops_no_other_and_is_judged_again(intake, clock, monkeypatch):
+    an_odd_and_a_healthy_study(intake)
+    clock.now += 61
+    whole, asked = gather.header_of, []
+
+    def broken(facts):
+        if "SliceThickness" in facts:
+            asked.append(clock.now)
+            raise ValueError("5,0")
+        return whole(facts)
+
+    monkeypatch.setattr(gather, "header_of", broken)
+    gatherer = Gatherer(intake.store, RULES)
+    assert gatherer.once() == 1
+    assert gatherer.once() == 0
+    assert len(asked) == 1  # neither at every turn: the log would be full of it
+    (left,) = intake.store.revisions_in(State.RECEIVING)
+    assert intake.store.studies_of(left.key.case) == [STUDY]
+    monkeypatch.undo()
+    clock.now += 31
+    assert gatherer.once() == 1
 
 
 def test_studies_of_one_patient_and_frame_of_reference_become_one_case(intake, clock):

@@ -7,7 +7,7 @@ import threading
 
 from . import log
 from .config import RetentionRules
-from .errors import DatabaseAway
+from .errors import NodeError
 from .spool import Spool
 from .store import Store
 from .study import State
@@ -49,5 +49,7 @@ def run(store: Store, spool: Spool, rules: RetentionRules, stop: threading.Event
     while not stop.wait(rules.sweep_s):
         try:
             clean_once(store, spool, rules)
-        except DatabaseAway as problem:
+        except NodeError as problem:
             _LOG.warning("clean.waits", reason=str(problem))
+        except Exception as bug:  # nobody would start the sweeps again
+            _LOG.error("clean.failed", **log.place_of(bug))

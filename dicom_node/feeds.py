@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from .errors import NodeError
+from .log import place_of
 from .store import LONGEST_SILENCE_S, Happening, Store
 
 _LEASE_S = 120.0
@@ -35,9 +36,11 @@ def tell(store: Store, name: str, deed: Callable[[Sequence[Happening]], None], l
 
 
 def every(seconds: float, deed: Callable[[], None], log: Log, stop: threading.Event) -> None:
-    """Do ``deed`` again and again until ``stop`` is set; a database that is away is waited for."""
+    """Do ``deed`` again and again until ``stop`` is set, whatever it raises: nobody would start it again."""
     while not stop.wait(seconds):
         try:
             deed()
         except NodeError as problem:
             log.warning("feed.waits", reason=str(problem))
+        except Exception as bug:
+            log.error("feed.failed", **place_of(bug))

@@ -185,3 +185,5 @@ def run(
             gatherer.once()
         except NodeError as problem:
             _LOG.warning("gather.waits", reason=str(problem))
+        except Exception as bug:  # nobody would start gathering again
+            _LOG.error("gather.failed", **log.place_of(bug))

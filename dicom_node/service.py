@@ -107,12 +107,17 @@ def keep_house(settings: Settings, stop: threading.Event) -> None:
     ]
     for thread in beside:
         thread.start()
-    archive = _archive(settings, spool, store)
-    gather.run(store, settings.gather, settings.input_rules, stop, archive, bool(settings.quantify.command))
-    if archive is not None:
-        archive.close()
-    for thread in beside:
-        thread.join()
+    try:
+        archive = _archive(settings, spool, store)
+        gather.run(
+            store, settings.gather, settings.input_rules, stop, archive, bool(settings.quantify.command)
+        )
+        if archive is not None:
+            archive.close()
+    finally:
+        stop.set()  # a room that raised ends, and is started again: what runs beside it must not hold it up
+        for thread in beside:
+            thread.join()
 
 
 def _tellers(

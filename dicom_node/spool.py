@@ -223,10 +223,13 @@ class Spool:
     def sweep_temporary(self, older_than_s: float) -> int:
         """Remove what killed processes left half-written; returns how many files."""
         before = time.time() - older_than_s
-        left = [p for p in (self.root / "tmp").iterdir() if p.stat().st_mtime < before]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        removed = 0
+        for path in (self.root / "tmp").iterdir():
+            with suppress(FileNotFoundError):  # kept under its name meanwhile
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def result_folder(self, case: str, revision: int, attempt: int) -> Path:
         """A fresh, empty folder for one attempt's results; what a killed attempt left is removed."""

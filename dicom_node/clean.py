@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 
 from . import log
 from .config import RetentionRules
 from .errors import NodeError
 from .spool import Spool
-from .store import Store
+from .store import Ended, Store
 from .study import State
 
 _LOG = log.get("clean")
@@ -27,19 +28,26 @@ def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
     removed = spool.sweep_temporary(older_than_s=_DAY_S)
     store.forget_steps(before=now - rules.keep_days * _DAY_S)
     for state, days in ((State.DONE, rules.keep_days), (State.IGNORED, rules.keep_ignored_days)):
-        for case in store.removable(now - days * _DAY_S, state):
-            removed += _remove(store, spool, case, f"{state} for {days:g} days")
+        ended = Ended(now - days * _DAY_S, state)
+        for case in store.removable(ended):
+            removed += _remove(store, spool, case, ended, f"{state} for {days:g} days")
     if spool.free_bytes() < rules.make_room_mb * 1024**2:
-        for case in store.removable(now, State.DONE, proven=True):
-            removed += _remove(store, spool, case, "proven at every destination, and space is short")
+        proven = Ended(now, State.DONE, proven=True)
+        for case in store.removable(proven):
+            removed += _remove(store, spool, case, proven, "proven at every destination, and space is short")
             if spool.free_bytes() >= rules.make_room_mb * 1024**2:
                 break
     return removed
 
 
-def _remove(store: Store, spool: Spool, case: str, reason: str) -> int:
-    files = store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
-    shutil.rmtree(spool.root / "out" / case, ignore_errors=True)
+def _remove(store: Store, spool: Spool, case: str, ended: Ended, reason: str) -> int:
+    def remove(paths: Sequence[str]) -> None:
+        spool.remove(paths)
+        shutil.rmtree(spool.root / "out" / case, ignore_errors=True)
+
+    files = store.forget_files(case, remove, ended)
+    if files is None:  # an instance came, or a person retried it, since it was listed
+        return 0
     _LOG.info("case.cleaned", case=case, files=files, reason=reason)
     return files
 

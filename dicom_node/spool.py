@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +219,11 @@ class Spool:
             raise _as_node_error(e, self.root) from e
         finally:
             temporary.unlink(missing_ok=True)
+
+    def remove(self, relative: Iterable[str]) -> None:
+        """Remove files that the spool named; one that is gone already is fine."""
+        for path in relative:
+            self.path(path).unlink(missing_ok=True)
 
     def sweep_temporary(self, older_than_s: float) -> int:
         """Remove what killed processes left half-written; returns how many files."""

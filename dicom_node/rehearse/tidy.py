@@ -32,7 +32,7 @@ def tidy(store: Store, spool: Spool, study_uid: str) -> None:
     until = time.monotonic() + _BEGUN_S
     while not set_aside(store, study_uid) and time.monotonic() < until:
         time.sleep(0.5)
-    store.forget_files(case, lambda path: spool.path(path).unlink(missing_ok=True))
+    store.forget_files(case, spool.remove)
 
 
 def _under_way(store: Store, study_uid: str) -> dict[CaseKey, State]:

@@ -13,7 +13,7 @@ from .instances import Compared, InstanceStore, Outcome, Receipt, Received, Unco
 from .ledger import GENESIS, Entry, Kind
 from .measures import MeasureStore, Waiting
 from .migrate import go_back, is_current, migrate, newest
-from .overview import Overview
+from .overview import Ended, Overview
 from .people import Entrance, Known, PeopleStore, SignIn
 from .persons import PersonStore
 from .proofs import Taken
@@ -36,6 +36,7 @@ __all__ = [
     "Database",
     "Delivery",
     "DeliveryStore",
+    "Ended",
     "Entrance",
     "Entry",
     "Finding",

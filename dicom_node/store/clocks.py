@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, ColumnElement, Connection, case, exists, or_, select
 from sqlalchemy.sql.dml import Delete, Update
 
-from dicom_node.study import DeliveryState, State
+from dicom_node.study import DeliveryState
 
 from . import tables as t
 from .base import Database
@@ -39,7 +39,7 @@ def _ahead(late: float) -> list[ColumnElement[bool]]:
     """One condition for each kind of row that others wait for."""
     r, asked, requested = t.revisions.c, t.transactions.c, t.commitment_requests.c
     return [
-        (r.last_received_at > late) & (r.state == State.RECEIVING),
+        r.last_received_at > late,
         r.since > late,
         t.deliveries.c.since > late,
         t.destinations.c.opened_at > late,

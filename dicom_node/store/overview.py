@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
@@ -13,6 +14,19 @@ from dicom_node.study import State
 from . import tables as t
 from .ledger import Deed, Kind, LedgerStore
 from .revisions import Finding
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Which cases' files may go: all their revisions ended DONE or IGNORED, the last one in ``state``.
+
+    Nothing happened to them or came for them since ``before``. With ``proven`` only those of which every
+    destination proved by query or commitment that it keeps what it took.
+    """
+
+    before: float
+    state: State = State.DONE
+    proven: bool = False
 
 
 class Overview(LedgerStore):
@@ -167,13 +181,13 @@ class Overview(LedgerStore):
             rows = tx.execute(t.events.select().where(t.events.c.case_id == case).order_by(t.events.c.id))
             return [dict(r._mapping) for r in rows]
 
-    def removable(self, before: float, state: State = State.DONE, proven: bool = False) -> list[str]:
-        """Cases whose files may go, those that ended first, first.
+    def removable(self, ended: Ended) -> list[str]:
+        """Cases whose files may go, those that ended first, first."""
+        with self._read() as tx:
+            return self._removable(tx, ended)
 
-        All their revisions ended DONE or IGNORED, the last one in ``state``, none after ``before``. With
-        ``proven`` only those of which every destination proved by query or commitment that it keeps what
-        it took.
-        """
+    def _removable(self, tx: Connection, ended: Ended, case: str | None = None) -> list[str]:
+        """All that ``ended`` speaks of, or of them only ``case``."""
         r, mine = t.revisions.c, t.instances.c.study_uid == t.studies.c.study_uid
         open_ones = func.count().filter(r.state.not_in((State.DONE, State.IGNORED)))
         kept = select(t.instances.c.sop_uid).join(t.studies, mine).where(t.studies.c.case_id == r.case_id)
@@ -181,13 +195,15 @@ class Overview(LedgerStore):
         query = (
             select(r.case_id)
             .group_by(r.case_id)
-            .having(open_ones == 0, func.max(r.since) < before, done if state is State.DONE else ~done)
+            .having(open_ones == 0, done if ended.state is State.DONE else ~done)
+            .having(func.max(r.since) < ended.before, func.max(r.last_received_at) < ended.before)
             .having(or_(func.count(r.report) > 0, kept.exists()))
             .order_by(func.max(r.since))
         )
-        with self._read() as tx:
-            found = [str(row.case_id) for row in tx.execute(query)]
-            return [case for case in found if self._is_proven(tx, case)] if proven else found
+        if case is not None:
+            query = query.where(r.case_id == case)
+        found = [str(row.case_id) for row in tx.execute(query)]
+        return [c for c in found if self._is_proven(tx, c)] if ended.proven else found
 
     @staticmethod
     def _is_proven(tx: Connection, case: str) -> bool:
@@ -200,14 +216,20 @@ class Overview(LedgerStore):
         ).all()
         return bool(rows) and all(0 < n == proofs for _, n, proofs in rows)
 
-    def forget_files(self, case: str, remove: Callable[[str], None]) -> int:
-        """Take a case's instances off the books and ``remove`` each one's spool path; returns how many.
+    def forget_files(
+        self, case: str, remove: Callable[[Sequence[str]], None], ended: Ended | None = None
+    ) -> int | None:
+        """Take a case's instances off the books and ``remove`` their spool paths; returns how many.
+
+        None if the case is not (or no more) one that ``ended`` speaks of: nothing is removed then.
 
         Members, results, deliveries and events stay as the record. The files go inside the transaction,
         so that an instance arriving again at this moment is recorded either before, and kept, or after,
-        and written anew.
+        and written anew; and so that a retry's results come either before, and stay, or after.
         """
         with self._write() as tx:
+            if ended is not None and not self._removable(tx, ended, case):
+                return None
             theirs = t.instances.c.study_uid.in_(
                 select(t.studies.c.study_uid).where(t.studies.c.case_id == case)
             )
@@ -217,6 +239,5 @@ class Overview(LedgerStore):
             self._enter(tx, *(Deed(Kind.REMOVED, case, g.sop_uid, g.sha256, "{}") for g in gone))
             tx.execute(t.instances.delete().where(theirs))
             tx.execute(t.revisions.update().where(t.revisions.c.case_id == case).values(report=None))
-            for path in paths:
-                remove(path)
+            remove(paths)
             return len(paths)

@@ -10,8 +10,8 @@ from dicom_node.clean import clean_once
 from dicom_node.config import GatherRules, RetentionRules
 from dicom_node.gather import gather_once
 from dicom_node.intake import Incoming
-from dicom_node.store import Made
-from dicom_node.study import State
+from dicom_node.store import Ended, Made
+from dicom_node.study import Event, State
 from tests.doors import as_file, mr_slice
 
 RULES = RetentionRules(keep_days=30, keep_ignored_days=30)
@@ -85,6 +85,56 @@ def test_what_is_unproven_or_failed_is_never_touched(intake, clock, state):
     assert files_in(intake.spool.root / "in")
 
 
+@pytest.mark.parametrize("what", ["an instance", "a retry"])
+def test_a_case_that_something_happens_to_during_the_sweep_stays_as_it_is(intake, clock, monkeypatch, what):
+    """The list is old when its turn comes: what was answered with Success meanwhile, or made, is not lost."""
+    key = a_case_that_ended(intake, clock, State.DONE)
+    clock.now += 31 * DAY
+    listed = intake.store.removable
+
+    def removable(ended):
+        cases = listed(ended)
+        if what == "an instance":
+            intake.accept(Incoming(as_file(mr_slice(2))), source="SCANNER")
+        elif intake.store.revision(key).state is State.DONE:
+            intake.store.retry(key, "again")
+        return cases
+
+    monkeypatch.setattr(intake.store, "removable", removable)
+    kept = 2 if what == "an instance" else 1
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    assert intake.store.count_instances() == len(files_in(intake.spool.root / "in")) == kept
+    assert files_in(intake.spool.root / "out")
+
+
+def test_results_go_before_anybody_else_may_write_new_ones(intake, clock, monkeypatch):
+    """Once a retry can be recorded, its results are nobody's to remove."""
+    a_case_that_ended(intake, clock, State.DONE)
+    clock.now += 31 * DAY
+    forget, left = intake.store.forget_files, []
+
+    def and_look(*asked):
+        files = forget(*asked)
+        left.extend(files_in(intake.spool.root / "out"))
+        return files
+
+    monkeypatch.setattr(intake.store, "forget_files", and_look)
+    assert clean_once(intake.store, intake.spool, RULES) == 1
+    assert left == []
+
+
+def test_what_comes_late_for_a_study_that_a_person_ignores_has_its_own_time(intake, clock):
+    key = a_case_that_ended(intake, clock, State.FAILED)
+    intake.store.advance(key, Event.IGNORED, "not for us")
+    clock.now += 29 * DAY
+    intake.accept(Incoming(as_file(mr_slice(2))), source="SCANNER")
+    assert intake.store.revisions_in(State.RECEIVING) == []  # it joins what is ignored
+    clock.now += 2 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    clock.now += 29 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 2
+
+
 def test_a_case_that_comes_again_after_its_time_is_taken_anew(intake, clock):
     key = a_case_that_ended(intake, clock, State.DONE)
     clock.now += 31 * DAY
@@ -113,4 +163,4 @@ def test_a_nifti_case_leaves_its_results_behind_too(intake, clock):
     clock.now += 31 * DAY
     clean_once(intake.store, intake.spool, RULES)
     assert not files_in(intake.spool.root / "out")
-    assert intake.store.removable(before=clock.now) == []
+    assert intake.store.removable(Ended(clock.now)) == []

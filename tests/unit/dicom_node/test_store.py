@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import Conflict, OutOfSpace, UnsuitableInput
-from dicom_node.store import Finding, Made, Outcome, Store, go_back, is_current, migrate, tables
+from dicom_node.store import Ended, Finding, Made, Outcome, Store, go_back, is_current, migrate, tables
 from dicom_node.store.migrate import _config, newest
 from dicom_node.study import CaseKey, DeliveryState, Event, IllegalTransition, State
 from tests.doors import Clock, an_instance
@@ -561,16 +561,28 @@ def test_a_namesake_dropped_later_takes_the_name(store: Store) -> None:
 def test_retention_takes_only_what_is_done_and_old(store: Store, clock: Clock) -> None:
     key = delivering(store)
     clock.now += 100
-    assert store.removable(before=clock.now - 200) == []
-    assert store.removable(before=clock.now - 50) == [key.case]
+    assert store.removable(Ended(clock.now - 200)) == []
+    assert store.removable(Ended(clock.now - 50)) == [key.case]
     receive(store)
-    assert store.removable(before=clock.now + 50) == []
+    assert store.removable(Ended(clock.now + 50)) == []
+
+
+def test_what_came_or_was_retried_since_it_was_listed_is_not_forgotten(store: Store, clock: Clock) -> None:
+    key = delivering(store)
+    clock.now += 100
+    ended = Ended(clock.now)
+    assert store.removable(ended) == [key.case]
+    receive(store)
+    removed: list[str] = []
+    assert store.forget_files(key.case, removed.extend, ended) is None
+    assert removed == []
+    assert store.count_instances() == 2
 
 
 def test_what_retention_takes_leaves_its_record(store: Store) -> None:
     key = delivering(store)
     removed: list[str] = []
-    assert store.forget_files(key.case, removed.append) == 1
+    assert store.forget_files(key.case, removed.extend) == 1
     assert removed[0].startswith("in/")
     assert store.count_instances() == 0
     assert len(store.members(key)) == 1
@@ -688,7 +700,7 @@ def test_what_ended_while_the_clock_was_ahead_is_not_kept_the_longer(store: Stor
     clock.now -= 10 * 365 * 86400
     assert store.set_right() > 0
     clock.now += 100
-    assert store.removable(before=clock.now) == [key.case]
+    assert store.removable(Ended(clock.now)) == [key.case]
 
 
 def test_clocks_of_several_machines_may_differ_a_little(store: Store, clock: Clock) -> None:

@@ -24,14 +24,14 @@ from . import boundary, log
 from .config import Settings
 from .deliver import Courier
 from .encode.predecessors import Earlier
-from .errors import BadConfiguration, PermanentError, TemporaryError
+from .errors import BadConfiguration, DatabaseAway, PermanentError, TemporaryError
 from .explain import reason_note
 from .heartbeat import Heartbeat
 from .layouts.study import template_files
 from .process import Case, identify_case, make_results, with_maps
 from .series import Role
 from .spool import Spool, fsync_tree
-from .store import Made, Revision, Store
+from .store import Delivery, Made, Revision, Store
 from .study import CaseKey, DeliveryState, Event, IllegalTransition, State
 
 _LOG = log.get("workflows")
@@ -177,7 +177,13 @@ class Worker:
             if now.state is State.QUEUED:
                 self.store.start(revision.key)
             said = "given up after it failed again and again; the node's operators know more"
-            self._end(revision, Event.GAVE_UP, _STRANDED, said=said)
+            try:
+                self._end(revision, Event.GAVE_UP, _STRANDED, said=said)
+            except (IllegalTransition, DatabaseAway, OperationalError):
+                raise
+            except Exception as problem:  # the disk, or a bug over its note: it ends all the same
+                _LOG.error("note.failed", case=revision.key.case, **log.place_of(problem))
+                self._end(revision, Event.GAVE_UP, _STRANDED, tell=False)
 
     def _inputs(self, revision: Revision) -> Iterator[Path]:
         """DICOM files that say whose study it is; none for a NIfTI case that came without any."""
@@ -322,25 +328,46 @@ def reconcile(worker: Worker) -> None:
     """Enqueue every row that is due and has no live workflow; fail what its workflow left stranded.
 
     A row is stranded if it is still under way though its workflow has ended: its worker died, or the
-    disk or the database refused, too often.
+    disk or the database refused, too often. A bug over one row stops none of the others. Raises
+    DatabaseAway or sqlalchemy.exc.OperationalError if the database does not answer.
     """
     store = worker.store
     for revision in store.revisions_in(State.QUEUED, State.RESOLVING):
-        key = revision.key
-        workflow_id = _id("resolve", key.case, key.revision, revision.attempt)
-        if not _stranded(workflow_id):
-            with SetWorkflowID(workflow_id):
-                DBOS.enqueue_workflow(_RESOLVE, _resolve_study, key.case, key.revision)
-        else:
-            worker.strand(revision)
+        with _contained(str(revision.key)):
+            _take_up(worker, revision)
     for delivery in store.deliveries_due():
-        begun = delivery.state is DeliveryState.SENDING  # the try under way was counted when it began
-        workflow_id = _id("deliver", delivery.delivery_id, delivery.attempt, delivery.tries - begun)
-        if not _stranded(workflow_id):
-            with SetWorkflowID(workflow_id):
-                DBOS.enqueue_workflow(_DELIVER, _deliver, delivery.delivery_id)
-        elif store.delivery(delivery.delivery_id) == delivery:
-            store.give_up(delivery, _STRANDED)
+        with _contained(delivery.delivery_id):
+            _take_up_delivery(store, delivery)
+
+
+@contextmanager
+def _contained(row: str) -> Iterator[None]:
+    try:
+        yield
+    except (DatabaseAway, OperationalError):
+        raise
+    except Exception as problem:  # a full disk, or a bug: the row is taken up again
+        _LOG.error("reconciler.failed", row=row, **log.place_of(problem))
+
+
+def _take_up(worker: Worker, revision: Revision) -> None:
+    key = revision.key
+    workflow_id = _id("resolve", key.case, key.revision, revision.attempt)
+    if not _stranded(workflow_id):
+        with SetWorkflowID(workflow_id):
+            DBOS.enqueue_workflow(_RESOLVE, _resolve_study, key.case, key.revision)
+    else:
+        worker.strand(revision)
+
+
+def _take_up_delivery(store: Store, delivery: Delivery) -> None:
+    begun = delivery.state is DeliveryState.SENDING  # the try under way was counted when it began
+    workflow_id = _id("deliver", delivery.delivery_id, delivery.attempt, delivery.tries - begun)
+    if not _stranded(workflow_id):
+        with SetWorkflowID(workflow_id):
+            DBOS.enqueue_workflow(_DELIVER, _deliver, delivery.delivery_id)
+    elif store.delivery(delivery.delivery_id) == delivery:
+        store.give_up(delivery, _STRANDED)
 
 
 def _id(*parts: object) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 from typing import Any
 
 import pydicom
 import pytest
 import structlog
+from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, KeyObjectSelectionDocumentStorage, ParametricMapStorage
 from typer.testing import CliRunner
 
-from dicom_node import custody, simulate
+from dicom_node import custody, simulate, workflows
 from dicom_node.cli import app
 from dicom_node.config import DicomDestination, FolderDestination
 from dicom_node.demo import LoopbackOrthanc
@@ -20,15 +22,18 @@ from dicom_node.encode.notes import REJECTED_FOR_SAFETY
 from dicom_node.errors import TemporaryError, UnsuitableInput
 from dicom_node.intake import Incoming, Intake
 from dicom_node.rungs import Rung
+from dicom_node.store import Revision
 from dicom_node.study import AWAITS_RELEASE, DeliveryState, Purpose, State
 from dicom_node.withdraw import Withdrawn, withdraw
 from dicom_node.workflows import Worker
 from tests import builders, phantom
+from tests.doors import ROOT, as_file, mr_slice
 from tests.harness import dciodvfy_errors, needs_orthanc
 from tests.pacs import STORAGE, Pacs
 from tests.results import Office, worked_on
 
 STUDY = phantom.STUDY
+NOBODY: dict[str, Any] = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
 
 
 def withdrawn(office: Office, because: str = "motion", **rules: bool) -> Withdrawn:
@@ -286,6 +291,79 @@ def test_a_study_that_is_given_up_is_explained_too_and_nothing_inside_the_node_i
         assert pacs.received == [report.SOPInstanceUID]
         said = [c.TextValue for c in report.ContentSequence if c.ValueType == "TEXT"]
         assert "given up" in said[-1] and "worker" not in said[-1]
+
+
+def stranded(office: Office, *files: bytes) -> Revision:
+    """Complete, and its workflow has ended without it."""
+    intake = Intake(office.spool, office.store)
+    for file in files:
+        intake.accept(Incoming(file), source="test")
+    (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
+    office.store.complete(key, "test")
+    return office.store.revision(key)
+
+
+def with_malformed(vr: bytes, ds: Dataset) -> bytes:
+    """The file of ``ds``, with Pregnancy Status as no host should write it."""
+    ds = copy.deepcopy(ds)
+    ds.PregnancyStatus = 4
+    tag = b"\x10\x00\xc0\x21"
+    whole = as_file(ds)
+    good = tag + b"US\x02\x00\x04\x00"
+    assert whole.count(good) == 1
+    return whole.replace(good, tag + vr + b"\x03\x00\x04\x00\x00")
+
+
+@pytest.mark.parametrize("vr", [b"US", b"ZZ"])
+@pytest.mark.parametrize("notes", [0, 1])
+@pytest.mark.parametrize("stranding", [False, True])
+def test_a_note_is_made_from_a_header_that_it_can_be_made_from_or_left_out(tmp_path, vr, notes, stranding):
+    """A patient's attribute that nothing can be made of stops neither its study nor the worker."""
+    defect, _ = builders.BROKEN["missing slice"]
+    *most, last = defect(copy.deepcopy(builders.series(builders.usual(), "LCM tNAA conc")))
+    office = Office(tmp_path, DicomDestination(**NOBODY, explain_no_result=True))
+    files = [with_malformed(vr, ds) for ds in most]
+    left = stranded(office, *files, as_file(last) if notes else with_malformed(vr, last))
+    worker = Worker(office.settings, office.store, office.spool)
+    worker.strand(left) if stranding else worker.resolve(left.key)
+    assert state_of(office)["state"] == State.FAILED
+    assert len(office.deliveries()) == notes
+
+
+def test_a_study_that_is_given_up_is_given_up_even_if_no_note_of_it_can_be_kept(tmp_path, monkeypatch):
+    office = Office(tmp_path, DicomDestination(**NOBODY, explain_no_result=True))
+    left = stranded(office, as_file(builders.series(builders.usual(), "LCM tNAA conc")[0]))
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(workflows, "reason_note", refused)
+    Worker(office.settings, office.store, office.spool).strand(left)
+    assert state_of(office)["state"] == State.FAILED
+    assert office.deliveries() == []
+
+
+def test_a_row_that_a_bug_lies_in_the_way_of_stops_no_other(tmp_path, monkeypatch):
+    """Neither the revision after it, nor the deliveries."""
+    office = Office(tmp_path, DicomDestination(**NOBODY))
+    office.result_set()
+    (due,) = office.deliveries()
+    worker = Worker(office.settings, office.store, office.spool)
+    first = stranded(office, as_file(mr_slice(1)))
+    office.clock.now += 1
+    other = {"StudyInstanceUID": f"{ROOT}.7", "SeriesInstanceUID": f"{ROOT}.7.1"}
+    second = stranded(office, as_file(mr_slice(2, **other)))
+    taken: list[str] = []
+
+    def enqueue(_queue: str, _workflow: object, name: str, *_: int) -> None:
+        if name == first.key.case:
+            raise ValueError("a bug")
+        taken.append(name)
+
+    monkeypatch.setattr(workflows.DBOS, "get_workflow_status", lambda _: None)
+    monkeypatch.setattr(workflows.DBOS, "enqueue_workflow", enqueue)
+    workflows.reconcile(worker)
+    assert taken == [second.key.case, due.delivery_id]
 
 
 @pytest.mark.parametrize("template", [True, False])

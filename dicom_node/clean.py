@@ -21,7 +21,8 @@ _DAY_S = 86400.0
 def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
     """Remove the spooled files of cases that ended DONE or IGNORED long ago, or of proven ones for space.
 
-    FAILED and HELD cases wait for a person. What was received, made and delivered stays on record.
+    FAILED and HELD cases wait for a person, unless a newer revision has ended well. What was received, made
+    and delivered stays on record.
     Returns files removed.
     """
     now = store.clock()

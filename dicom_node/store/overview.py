@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Column, Connection, Select, and_, func, or_, select
 
 from dicom_node.rungs import Rung
-from dicom_node.study import State
+from dicom_node.study import FINAL, State
 
 from . import tables as t
 from .ledger import Deed, Kind, LedgerStore
@@ -20,8 +20,9 @@ from .revisions import Finding
 class Ended:
     """Which cases' files may go: all their revisions ended DONE or IGNORED, the last one in ``state``.
 
-    Nothing happened to them or came for them since ``before``. With ``proven`` only those of which every
-    destination proved by query or commitment that it keeps what it took.
+    One that FAILED waits for a person, unless a newer one is DONE, or was IGNORED after that. Nothing
+    happened to them or came for them since ``before``. With ``proven`` only those of which every destination
+    proved by query or commitment that it keeps what it took.
     """
 
     before: float
@@ -189,13 +190,13 @@ class Overview(LedgerStore):
     def _removable(self, tx: Connection, ended: Ended, case: str | None = None) -> list[str]:
         """All that ``ended`` speaks of, or of them only ``case``."""
         r, mine = t.revisions.c, t.instances.c.study_uid == t.studies.c.study_uid
-        open_ones = func.count().filter(r.state.not_in((State.DONE, State.IGNORED)))
         kept = select(t.instances.c.sop_uid).join(t.studies, mine).where(t.studies.c.case_id == r.case_id)
         done = func.count().filter(r.state == State.DONE) > 0
         query = (
             select(r.case_id)
+            .where(~_open_revision_of(r.case_id).exists())
             .group_by(r.case_id)
-            .having(open_ones == 0, done if ended.state is State.DONE else ~done)
+            .having(done if ended.state is State.DONE else ~done)
             .having(func.max(r.since) < ended.before, func.max(r.last_received_at) < ended.before)
             .having(or_(func.count(r.report) > 0, kept.exists()))
             .order_by(func.max(r.since))
@@ -241,3 +242,22 @@ class Overview(LedgerStore):
             tx.execute(t.revisions.update().where(t.revisions.c.case_id == case).values(report=None))
             remove(paths)
             return len(paths)
+
+
+def _open_revision_of(case: Column[str]) -> Select[tuple[int]]:
+    """Revisions of ``case`` that somebody works on, or that wait for a person.
+
+    Late instances are a newer revision's, and so are a person's verbs: what failed before ends with it. But
+    a newer one that was IGNORED first may rest on results that could not be delivered since.
+    """
+    one, newer = t.revisions.alias("one"), t.revisions.alias("newer")
+    settled = select(newer.c.revision).where(
+        newer.c.case_id == one.c.case_id,
+        newer.c.revision > one.c.revision,
+        or_(
+            newer.c.state == State.DONE,
+            and_(newer.c.state == State.IGNORED, newer.c.since >= one.c.since),
+        ),
+    )
+    failed = and_(one.c.state == State.FAILED, ~settled.exists())
+    return select(one.c.revision).where(one.c.case_id == case, or_(one.c.state.not_in(FINAL), failed))

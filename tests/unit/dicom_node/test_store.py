@@ -567,6 +567,44 @@ def test_retention_takes_only_what_is_done_and_old(store: Store, clock: Clock) -
     assert store.removable(Ended(clock.now + 50)) == []
 
 
+@pytest.mark.parametrize(
+    ("newer", "order", "removable"),
+    [
+        (State.DONE, "failed first", True),
+        (State.DONE, "failed last", True),
+        (State.IGNORED, "failed first", True),
+        (State.IGNORED, "failed last", False),  # it may rest on results that could not be delivered since
+        (State.FAILED, "failed first", False),
+    ],
+)
+def test_what_failed_before_a_newer_revision_ended_well_holds_up_no_retention(
+    store: Store, clock: Clock, newer: State, order: str, removable: bool
+) -> None:
+    """Late instances made the newer one: a person's verbs reach no other."""
+    older = queued(store)
+    store.start(older)
+    if order == "failed first":
+        store.fail(older, "a slice is missing")
+    clock.now += 1
+    receive(store)
+    key = only_revision(store, State.RECEIVING)
+    assert key == CaseKey(older.case, 2)
+    store.complete(key, "test")
+    store.start(key)
+    if newer is State.DONE:
+        store.encoded(key, [], "out/report.json", "digest", [])
+    elif newer is State.IGNORED:
+        store.ignore(key, "not used")
+    else:
+        store.fail(key, "a slice is missing still")
+    clock.now += 1
+    if order == "failed last":
+        store.fail(older, "could not be delivered")
+    clock.now += 1
+    state = State.DONE if newer is State.DONE else State.IGNORED
+    assert store.removable(Ended(clock.now, state)) == [key.case] * removable
+
+
 def test_what_came_or_was_retried_since_it_was_listed_is_not_forgotten(store: Store, clock: Clock) -> None:
     key = delivering(store)
     clock.now += 100

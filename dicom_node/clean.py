@@ -22,7 +22,8 @@ def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
     """Remove the spooled files of cases that ended DONE or IGNORED long ago, or of proven ones for space.
 
     FAILED and HELD cases wait for a person, unless a newer revision has ended well. What was received, made
-    and delivered stays on record.
+    and delivered stays on record. A file that no row names, as a copy in another transfer syntax or what was
+    refused, goes as soon as it is older than ``keep_days``.
     Returns files removed.
     """
     now = store.clock()
@@ -38,7 +39,10 @@ def clean_once(store: Store, spool: Spool, rules: RetentionRules) -> int:
             removed += _remove(store, spool, case, proven, "proven at every destination, and space is short")
             if spool.free_bytes() >= rules.make_room_mb * 1024**2:
                 break
-    return removed
+    unnamed = store.forget_unnamed(spool.kept_before(rules.keep_days * _DAY_S), spool.remove)
+    if unnamed:
+        _LOG.info("spool.swept", files=unnamed)
+    return removed + unnamed
 
 
 def _remove(store: Store, spool: Spool, case: str, ended: Ended, reason: str) -> int:

@@ -153,8 +153,9 @@ class GateRules(Table):
 
 class RetentionRules(Table):
     """Delivered studies are removed from the spool after ``keep_days``, ignored ones after
-    ``keep_ignored_days``; nothing else ever is. Below ``make_room_mb`` of free space delivered studies go
-    sooner, if every destination has proven that it keeps them.
+    ``keep_ignored_days``; no other study ever is. Below ``make_room_mb`` of free space delivered studies go
+    sooner, if every destination has proven that it keeps them. A received file that belongs to no study
+    here goes after ``keep_days`` too.
     """
 
     keep_days: float = Field(30.0, gt=0)

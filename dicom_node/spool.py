@@ -225,6 +225,16 @@ class Spool:
         for path in relative:
             self.path(path).unlink(missing_ok=True)
 
+    def kept_before(self, older_than_s: float) -> list[str]:
+        """What was received and lies here for longer, as the store names it."""
+        before = time.time() - older_than_s
+        found = []
+        for path in (self.root / "in").glob("*/*.dcm"):
+            with suppress(FileNotFoundError):  # refused, and moved to quarantine meanwhile
+                if path.stat().st_mtime < before:
+                    found.append(self.relative(path))
+        return found
+
     def sweep_temporary(self, older_than_s: float) -> int:
         """Remove what killed processes left half-written; returns how many files."""
         before = time.time() - older_than_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,6 +242,32 @@ class Overview(LedgerStore):
             tx.execute(t.revisions.update().where(t.revisions.c.case_id == case).values(report=None))
             remove(paths)
             return len(paths)
+
+    def forget_unnamed(self, paths: Collection[str], remove: Callable[[Sequence[str]], None]) -> int:
+        """``remove`` those of the spool's ``paths`` that no row names; returns how many.
+
+        That is what was kept and never recorded: a copy of an instance in another transfer syntax, what was
+        refused, what a killed process left; and what a correction replaced, once its case's files have gone.
+        Inside the transaction: an instance that comes with these bytes is recorded before, or kept again.
+        """
+        if not paths:
+            return 0
+        with self._read() as tx:
+            if not self._unnamed(tx, paths):
+                return 0
+        with self._write() as tx:
+            unnamed = self._unnamed(tx, paths)
+            remove(unnamed)
+            return len(unnamed)
+
+    @staticmethod
+    def _unnamed(tx: Connection, paths: Collection[str]) -> list[str]:
+        left = set(paths)
+        i, m, s = t.instances.c, t.members.c, t.studies.c
+        kept_cases = select(s.case_id).where(s.study_uid.in_(select(i.study_uid)))
+        for named in (select(i.path), select(m.path).where(m.case_id.in_(kept_cases))):
+            left.difference_update(tx.execute(named).scalars())
+        return sorted(left)
 
 
 def _open_revision_of(case: Column[str]) -> Select[tuple[int]]:

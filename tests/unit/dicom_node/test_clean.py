@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 
 import pytest
+from pydicom.uid import RLELossless
 
 from dicom_node.clean import clean_once
-from dicom_node.config import GatherRules, RetentionRules
+from dicom_node.config import GatherRules, IntakeRules, RetentionRules
+from dicom_node.errors import Conflict
 from dicom_node.gather import gather_once
-from dicom_node.intake import Incoming
+from dicom_node.intake import Incoming, Intake
 from dicom_node.store import Ended, Made
 from dicom_node.study import Event, State
-from tests.doors import as_file, mr_slice
+from tests.doors import as_file, compressed, mr_slice
 
 RULES = RetentionRules(keep_days=30, keep_ignored_days=30)
 DAY = 86400.0
 
 
+def accept(intake, ds):
+    intake.accept(Incoming(as_file(ds)), source="SCANNER")
+
+
 def a_case_that_ended(intake, clock, state: State):
-    intake.accept(Incoming(as_file(mr_slice(1))), source="SCANNER")
+    accept(intake, mr_slice(1))
     clock.now += 100
     gather_once(intake.store, GatherRules(quiet_period_s=1))
     (revision,) = intake.store.revisions_in(State.QUEUED)
@@ -95,7 +101,7 @@ def test_a_case_that_something_happens_to_during_the_sweep_stays_as_it_is(intake
     def removable(ended):
         cases = listed(ended)
         if what == "an instance":
-            intake.accept(Incoming(as_file(mr_slice(2))), source="SCANNER")
+            accept(intake, mr_slice(2))
         elif intake.store.revision(key).state is State.DONE:
             intake.store.retry(key, "again")
         return cases
@@ -127,7 +133,7 @@ def test_what_comes_late_for_a_study_that_a_person_ignores_has_its_own_time(inta
     key = a_case_that_ended(intake, clock, State.FAILED)
     intake.store.advance(key, Event.IGNORED, "not for us")
     clock.now += 29 * DAY
-    intake.accept(Incoming(as_file(mr_slice(2))), source="SCANNER")
+    accept(intake, mr_slice(2))
     assert intake.store.revisions_in(State.RECEIVING) == []  # it joins what is ignored
     clock.now += 2 * DAY
     assert clean_once(intake.store, intake.spool, RULES) == 0
@@ -139,10 +145,88 @@ def test_a_case_that_comes_again_after_its_time_is_taken_anew(intake, clock):
     key = a_case_that_ended(intake, clock, State.DONE)
     clock.now += 31 * DAY
     clean_once(intake.store, intake.spool, RULES)
-    intake.accept(Incoming(as_file(mr_slice(1))), source="SCANNER")
+    accept(intake, mr_slice(1))
     (revision,) = intake.store.revisions_in(State.RECEIVING)
     assert (revision.key.case, revision.key.revision) == (key.case, 2)
     assert files_in(intake.spool.root / "in")
+
+
+def made_old(intake):
+    for path in files_in(intake.spool.root / "in"):
+        os.utime(path, (path.stat().st_mtime - 31 * DAY,) * 2)
+
+
+def names(intake):
+    return {str(p.relative_to(intake.spool.root)) for p in files_in(intake.spool.root / "in")}
+
+
+def named(intake):
+    return set(intake.store.paths_of([mr_slice(1).SOPInstanceUID]).values())
+
+
+def test_a_copy_in_another_transfer_syntax_goes_by_its_age_and_what_is_named_stays(intake, clock):
+    accept(intake, mr_slice(1))
+    accept(intake, compressed(mr_slice(1), RLELossless))
+    assert len(names(intake)) == 2
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    made_old(intake)
+    assert clean_once(intake.store, intake.spool, RULES) == 1
+    assert names(intake) == named(intake)
+
+
+def test_what_a_correction_replaced_stays_as_long_as_a_revision_was_made_of_it(intake, clock):
+    key = a_case_that_ended(intake, clock, State.DONE)
+    (before,) = intake.store.members(key)
+    accept(intake, mr_slice(1, StudyDescription="Head"))
+    made_old(intake)
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    assert names(intake) == {before.path} | named(intake)
+    (late,) = intake.store.revisions_in(State.RECEIVING)
+    intake.store.advance(late.key, Event.IGNORED, "not for us")
+    clock.now += 31 * DAY
+    assert clean_once(intake.store, intake.spool, RULES) == 2
+    assert names(intake) == set()
+
+
+def test_of_what_was_refused_nothing_outlives_its_time_where_nothing_is_quarantined(intake):
+    intake = Intake(intake.spool, intake.store, IntakeRules(quarantine=False))
+    accept(intake, mr_slice(1))
+    with pytest.raises(Conflict):
+        accept(intake, mr_slice(1, pixels=1))
+    made_old(intake)
+    assert clean_once(intake.store, intake.spool, RULES) == 1
+    assert names(intake) == named(intake)
+
+
+def test_a_file_that_is_recorded_while_the_sweep_looks_for_its_row_stays(intake, monkeypatch):
+    """It lay there without a row since a process was killed; now its sender comes again."""
+    intake.spool.keep(as_file(mr_slice(1)))
+    made_old(intake)
+    looked = intake.store._unnamed
+
+    def and_then_it_comes(tx, paths):
+        unnamed = looked(tx, paths)
+        if not intake.store.count_instances():
+            accept(intake, mr_slice(1))
+        return unnamed
+
+    monkeypatch.setattr(intake.store, "_unnamed", and_then_it_comes)
+    assert clean_once(intake.store, intake.spool, RULES) == 0
+    assert names(intake) == named(intake)
+
+
+def test_a_file_that_the_sweep_takes_before_its_row_is_written_is_kept_again(intake, monkeypatch):
+    intake.spool.keep(as_file(mr_slice(1)))
+    made_old(intake)
+    record = intake.store.record
+
+    def swept_before(*received):
+        assert clean_once(intake.store, intake.spool, RULES) == 1
+        return record(*received)
+
+    monkeypatch.setattr(intake.store, "record", swept_before)
+    accept(intake, mr_slice(1))
+    assert names(intake) == named(intake)
 
 
 def test_what_a_killed_process_left_half_written_is_swept_after_a_day(intake):

@@ -246,9 +246,13 @@ class Spool:
                     removed += 1
         return removed
 
-    def result_folder(self, case: str, revision: int, attempt: int) -> Path:
-        """A fresh, empty folder for one attempt's results; what a killed attempt left is removed."""
-        folder = self.root / "out" / case / f"{revision}-{attempt}"
+    def result_folder(self, case: str, revision: int, attempt: int, worker: str = "") -> Path:
+        """A fresh, empty folder for one attempt's results; what a killed attempt left is removed.
+
+        Each named worker has its own: one that was only slow leaves alone what another made instead.
+        """
+        name = f"{revision}-{attempt}"
+        folder = self.root / "out" / case / (f"{name}.{worker}" if worker else name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder

@@ -29,7 +29,8 @@ class Event(StrEnum):
     NOTHING_TO_DO = "nothing_to_do"  # no recipe matches
     ENCODED = "encoded"  # results are durable
     DELIVERED = "delivered"  # to every destination
-    GAVE_UP = "gave_up"
+    GAVE_UP = "gave_up"  # no result
+    UNDELIVERED = "undelivered"  # results, and a destination that was given up
     RETRIED = "retried"  # by a person
     REDELIVERED = "redelivered"  # by a person: a given-up delivery is tried again
     FORCED = "forced"  # by a person, before the evidence was in
@@ -55,7 +56,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RESOLVING, Event.NOTHING_TO_DO): State.IGNORED,
     (State.RESOLVING, Event.GAVE_UP): State.FAILED,
     (State.DELIVERING, Event.DELIVERED): State.DONE,
-    (State.DELIVERING, Event.GAVE_UP): State.FAILED,
+    (State.DELIVERING, Event.UNDELIVERED): State.FAILED,
     (State.FAILED, Event.RETRIED): State.QUEUED,
     (State.FAILED, Event.REDELIVERED): State.DELIVERING,
     (State.FAILED, Event.IGNORED): State.IGNORED,

@@ -78,16 +78,20 @@ class Worker:
             return  # superseded while it waited, or finished before a crash could tell the engine
         revision = self.store.start(key)
         boundary.passed("resolve.begun")
-        began = time.monotonic()
+        try:
+            self._resolve_or_fail(revision)
+        except IllegalTransition:  # another worker has moved it: this one was taken for dead
+            _LOG.warning("revision.overtaken", case=key.case, revision=key.revision)
+
+    def _resolve_or_fail(self, revision: Revision) -> None:
+        key, began = revision.key, time.monotonic()
         try:
             self._resolve(revision)
         except PermanentError as problem:
             self._end(revision, Event.GAVE_UP, str(problem))
             _LOG.warning("revision.failed", case=key.case, revision=key.revision, reason=str(problem))
-        except _MAY_PASS:
-            raise  # the engine tries again: disk full, database busy
-        except IllegalTransition:  # another worker has moved it: this one was taken for dead
-            _LOG.warning("revision.overtaken", case=key.case, revision=key.revision)
+        except (IllegalTransition, *_MAY_PASS):
+            raise  # overtaken; or the engine tries again: disk full, database busy
         except Exception as bug:  # the worker's one catch-all: a bug fails its study, not the node
             _LOG.error("revision.bug", case=key.case, revision=key.revision, **log.place_of(bug))
             words = f"an error inside the node ({type(bug).__name__}): report it with the worker's log"
@@ -122,7 +126,8 @@ class Worker:
             )
             self.store.ignore(key, f"what came late is not used: {then}")
             return
-        folder = self.spool.result_folder(key.case, key.revision, revision.attempt)
+        worker = self.settings.worker.name
+        folder = self.spool.result_folder(key.case, key.revision, revision.attempt, worker)
         retakes = self.store.times_withdrawn(key.case)
         earlier = self._earlier(revision)
         results = make_results(case, identified, self.settings, folder, retakes=retakes, earlier=earlier)

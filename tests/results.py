@@ -166,6 +166,15 @@ def worked_on(folder: Path, instances: list[Dataset], *destinations: Destination
 
     ``tables`` of the configuration in place of the defaults.
     """
+    office, key = queued(folder, instances, *destinations, **tables)
+    Worker(office.settings, office.store, office.spool).resolve(key)
+    return office
+
+
+def queued(
+    folder: Path, instances: list[Dataset], *destinations: Destination, **tables: Table
+) -> tuple[Office, CaseKey]:
+    """A node has received ``instances``; its worker has not come to them yet."""
     office = Office(folder, *destinations)
     office.settings = office.settings.model_copy(update=tables)
     intake = Intake(office.spool, office.store)
@@ -173,5 +182,4 @@ def worked_on(folder: Path, instances: list[Dataset], *destinations: Destination
         intake.accept(Incoming(path.read_bytes()), source="test")
     (key,) = (r.key for r in office.store.revisions_in(State.RECEIVING))
     office.store.complete(key, "test")
-    Worker(office.settings, office.store, office.spool).resolve(key)
-    return office
+    return office, key

@@ -35,8 +35,10 @@ def write(
 
 
 def _by_case(folder: Path, file: Path, spool: Spool) -> None:
-    # out/<case>/<revision>-<attempt>/<rest>: the case and its attempt name the folder, no patient does.
-    case, attempt, *rest = file.parts[1:]
+    # out/<case>/<revision>-<attempt>[.<worker>]/<rest>: the case and its attempt name the folder, no patient
+    # does, and whichever worker made it.
+    case, made_in, *rest = file.parts[1:]
+    attempt, *_ = made_in.split(".")
     _copy(spool.path(str(file)), folder.joinpath(f"{case}-{attempt}", *rest))
 
 

@@ -263,7 +263,7 @@ class DeliveryStore(DestinationStore):
             target, event, reason = State.DONE, Event.DELIVERED, words
         elif states <= _ENDED_WELL | {DeliveryState.FAILED}:
             failed = [f"{r.destination}: {r.reason}" for r in rows if r.state == DeliveryState.FAILED]
-            target, event, reason = State.FAILED, Event.GAVE_UP, "not delivered to " + "; ".join(failed)
+            target, event, reason = State.FAILED, Event.UNDELIVERED, "not delivered to " + "; ".join(failed)
         else:
             target, event, reason = State.DELIVERING, Event.REDELIVERED, "a delivery is retried"
         if state is not target:

@@ -34,9 +34,11 @@ class ResultStore(RevisionStore, HandlingStore):
 
         Deliveries are pending; to the destinations in ``held_for_release`` they are held, and what of
         the case was held for them before is not to be sent any more.
+        Raises IllegalTransition if the revision is not being resolved any more: nothing is recorded then.
         """
         with self._write() as tx:
-            attempt = tx.execute(select(t.revisions.c.attempt).where(_is(key)).with_for_update()).scalar_one()
+            self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)
+            attempt = tx.execute(select(t.revisions.c.attempt).where(_is(key))).scalar_one()
             where = and_(t.results.c.case_id == key.case, t.results.c.revision == key.revision)
             tx.execute(t.results.delete().where(where, t.results.c.attempt == attempt))
             for m in made:
@@ -64,7 +66,6 @@ class ResultStore(RevisionStore, HandlingStore):
                 tx.execute(t.deliveries.insert().values(**values))
             detail = json.dumps({"revision": key.revision, "attempt": attempt})
             self._enter(tx, *(Deed(Kind.MADE, key.case, m.sop_uid or m.path, m.sha256, detail) for m in made))
-            self._advance(tx, key, Event.ENCODED, "", report=report, input_digest=input_digest)
             self._supersede_unreleased(tx, key, attempt)
             if not destinations:
                 self._advance(

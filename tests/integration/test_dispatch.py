@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -326,6 +327,15 @@ def test_a_folder_gets_whole_files_under_a_name_without_a_patient(tmp_path, file
         ("case-0001-1-1", "dicom", f"{n:04d}.dcm") for n in range(4)
     ]
     assert pydicom.dcmread(written[0]).SOPInstanceUID == files[0].sop_uid
+
+
+def test_a_folder_is_named_by_the_case_and_the_attempt_whichever_worker_made_it(tmp_path, files, spool):
+    made = spool.result_folder("case-0003", 1, 2, "left.box") / "dicom" / "0000.dcm"
+    made.parent.mkdir()
+    made.write_bytes(spool.path(files[0].path).read_bytes())
+    file = replace(files[0], path=spool.relative(made))
+    send(FolderDestination(name="results", folder=tmp_path), [file], spool)
+    assert (tmp_path / "case-0003-1-2" / "dicom" / "0000.dcm").is_file()
 
 
 def test_a_folder_that_cannot_be_written_is_a_reason_to_wait(tmp_path, files, spool):

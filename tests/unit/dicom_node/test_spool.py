@@ -145,6 +145,14 @@ def test_an_attempt_starts_in_an_empty_folder(tmp_path: Path) -> None:
     assert spool.relative(again) == "out/case/1-1"
 
 
+def test_a_worker_that_comes_late_leaves_what_another_made(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    made = spool.result_folder("case", 1, 1, "a") / "whole.dcm"
+    made.write_bytes(b"whole")
+    late = spool.result_folder("case", 1, 1, "b")
+    assert made.read_bytes() == b"whole" and late.name == "1-1.b"
+
+
 def test_a_tree_is_made_durable_whatever_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "f").write_bytes(b"1")

@@ -197,6 +197,20 @@ def test_a_revision_taken_over_after_a_crash_goes_on(store: Store) -> None:
     assert store.start(key).state is State.RESOLVING
 
 
+def test_results_that_come_second_are_not_recorded_and_those_there_are_not_given_up(store: Store) -> None:
+    """Two workers at one revision: the one that was taken for dead was only cut off."""
+    key = delivering(store, "A")
+    before = store.history(key.case)
+    late = [Made("out/late.dcm", "PM", "map 1", "2.25.1", "1.2", "1" * 64)]
+    with pytest.raises(IllegalTransition):
+        store.encoded(key, late, "out/late.json", "digest", ["A"])
+    with pytest.raises(IllegalTransition):
+        store.fail(key, "an error inside the node")
+    assert store.history(key.case) == before
+    (delivery,) = store.deliveries_due()
+    assert [f.path for f in store.to_send(delivery)] == ["out/1.dcm", "out/2.dcm"]
+
+
 def test_what_cannot_be_resolved_says_why_and_may_be_retried(store: Store) -> None:
     key = queued(store)
     store.start(key)

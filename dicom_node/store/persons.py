@@ -36,7 +36,7 @@ class PersonStore(RevisionStore):
             key, state = self._newest(tx, study_or_case)
             self._allow(state, Event.RELEASED, "release", "it is held")
             # The engine takes an attempt once, and may have met this one while it was held.
-            was_queued = self._is_frozen(tx, key)
+            was_queued = self._was_queued(tx, key)
             self._freeze(tx, key)
             attempt = t.revisions.c.attempt + (1 if was_queued else 0)
             self._advance(tx, key, Event.RELEASED, because, attempt=attempt)

@@ -119,9 +119,11 @@ class RevisionStore(InstanceStore):
         self._advance(tx, key, event, because)
 
     @staticmethod
-    def _is_frozen(tx: Connection, key: CaseKey) -> bool:
-        mine = and_(t.members.c.case_id == key.case, t.members.c.revision == key.revision)
-        return tx.execute(select(t.members.c.sop_uid).where(mine).limit(1)).first() is not None
+    def _was_queued(tx: Connection, key: CaseKey) -> bool:
+        """By its history: a NIfTI case has no members that would tell."""
+        e = t.events.c
+        mine = and_(e.case_id == key.case, e.revision == key.revision, e.to_state == State.QUEUED)
+        return tx.execute(select(e.id).where(mine).limit(1)).first() is not None
 
     @staticmethod
     def _freeze(tx: Connection, key: CaseKey) -> None:

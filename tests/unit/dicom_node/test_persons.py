@@ -65,6 +65,18 @@ def test_a_study_held_after_it_was_queued_is_a_new_attempt_when_released(
     assert len(store.members(key)) == 2
 
 
+def test_a_nifti_case_held_while_it_was_queued_is_a_new_attempt_each_time_it_is_released(
+    store: Store,
+) -> None:
+    """It has no instances that would tell that the engine has met it."""
+    key = store.open_nifti_case("/w/processing/S1", "S1")
+    for attempt in (2, 3):
+        store.hold(key.case, "wait")
+        store.release(key.case, "go")
+        revision = store.revision(key)
+        assert (revision.state, revision.attempt) == (State.QUEUED, attempt)
+
+
 def test_an_ignored_study_stays_ignored_whatever_comes_until_a_person_retries_it(
     store: Store, intake: Intake, clock: Clock
 ) -> None:

@@ -18,7 +18,7 @@ from .rounds import send_by_ladder, stuck
 from .rungs import Rung
 from .spool import Spool
 from .store import ASK_AGAIN_S, Delivery, Sendable, Store
-from .study import UNDER_WAY
+from .study import BEING_SENT, UNDER_WAY
 from .uids import result_uid
 
 _LOG = log.get("deliver")
@@ -37,7 +37,7 @@ class Courier:
     def try_delivery(self, delivery_id: str) -> None:
         """One try. Idempotent; raises only what the engine should repeat (disk, database)."""
         delivery = self._store.delivery(delivery_id)
-        if delivery.state not in UNDER_WAY:
+        if delivery.state not in UNDER_WAY | BEING_SENT:
             return
         try:
             destination = self._settings.destination_named(delivery.destination)

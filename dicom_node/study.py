@@ -87,6 +87,7 @@ class DeliveryState(StrEnum):
 
     PENDING = "PENDING"
     SENDING = "SENDING"
+    STOPPING = "STOPPING"  # held by a person while it was being sent: the try under way ends first
     WAITING = "WAITING"  # between two tries
     PROVING = "PROVING"  # everything was taken; proof that it is kept is awaited
     HELD = "HELD"  # by a person, or until a person releases it
@@ -98,6 +99,9 @@ class DeliveryState(StrEnum):
 UNDER_WAY = frozenset(
     {DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING, DeliveryState.PROVING}
 )
+
+# Something may be on its way at this moment.
+BEING_SENT = frozenset({DeliveryState.SENDING, DeliveryState.STOPPING})
 
 
 class Purpose(StrEnum):

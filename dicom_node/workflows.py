@@ -32,7 +32,7 @@ from .process import Case, identify_case, make_results, with_maps
 from .series import Role
 from .spool import Spool, fsync_tree
 from .store import Delivery, Made, Revision, Store
-from .study import CaseKey, DeliveryState, Event, IllegalTransition, State
+from .study import BEING_SENT, CaseKey, Event, IllegalTransition, State
 
 _LOG = log.get("workflows")
 
@@ -366,7 +366,7 @@ def _take_up(worker: Worker, revision: Revision) -> None:
 
 
 def _take_up_delivery(store: Store, delivery: Delivery) -> None:
-    begun = delivery.state is DeliveryState.SENDING  # the try under way was counted when it began
+    begun = delivery.state in BEING_SENT  # the try under way was counted when it began
     workflow_id = _id("deliver", delivery.delivery_id, delivery.attempt, delivery.tries - begun)
     if not _stranded(workflow_id):
         with SetWorkflowID(workflow_id):

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
 
 from dicom_node.errors import UnsuitableInput
-from dicom_node.study import UNDER_WAY, CaseKey, DeliveryState, Event, Purpose, State
+from dicom_node.study import BEING_SENT, UNDER_WAY, CaseKey, DeliveryState, Event, Purpose, State
 
 from . import tables as t
 from .destinations import DestinationStore
@@ -73,7 +73,7 @@ class DeliveryStore(DestinationStore):
         ready = (state == DeliveryState.PENDING) | (state.in_(_WAITS) & (due <= now))
         elsewhere = t.deliveries.c.destination.not_in([s.name for s in shut])
         with self._read() as tx:
-            rows = list(tx.execute(_in_turn().where((state == DeliveryState.SENDING) | (ready & elsewhere))))
+            rows = list(tx.execute(_in_turn().where(state.in_(BEING_SENT) | (ready & elsewhere))))
             for s in shut:
                 if s.lets_pass(now):
                     probes = ready | (state == DeliveryState.WAITING)  # whether or not its own time has come
@@ -84,9 +84,12 @@ class DeliveryStore(DestinationStore):
     def delivery(self, delivery_id: str) -> Delivery:
         """Raises UnsuitableInput if there is no such delivery."""
         with self._read() as tx:
-            row = tx.execute(
-                t.deliveries.select().where(t.deliveries.c.delivery_id == delivery_id)
-            ).one_or_none()
+            return self._named(tx, delivery_id)
+
+    @staticmethod
+    def _named(tx: Connection, delivery_id: str) -> Delivery:
+        this = t.deliveries.c.delivery_id == delivery_id
+        row = tx.execute(t.deliveries.select().where(this)).one_or_none()
         if row is None:
             raise UnsuitableInput(f"no delivery {delivery_id} is known here (see: mrsi-node status)")
         return _delivery(row)
@@ -133,11 +136,14 @@ class DeliveryStore(DestinationStore):
     def sending(self, delivery: Delivery, probe_s: float = 60.0) -> Delivery | None:
         """A try begins, or begins again after a crash. None if it may not go now.
 
-        A destination that is held meanwhile, or whose circuit opened, sends the delivery back to wait.
+        One that was held before the crash is HELD now. A destination that is held meanwhile, or whose
+        circuit opened, sends the delivery back to wait.
         An open circuit lets one try through as a probe, the next one ``probe_s`` later.
         """
         with self._write() as tx:
             state, revision = self._lock(tx, delivery)
+            if state is DeliveryState.STOPPING:
+                self._end_try(tx, delivery, DeliveryState.HELD, "")
             if state not in UNDER_WAY:
                 return None
             again = state is DeliveryState.SENDING
@@ -156,11 +162,9 @@ class DeliveryStore(DestinationStore):
 
     def wait(self, delivery: Delivery, because: str, next_try_at: float, failures: int = 1) -> None:
         """A try failed for a reason that may pass. A delivery held meanwhile stays held."""
+        also = {"next_try_at": next_try_at, "failures": failures}
         with self._write() as tx:
-            before, revision = self._lock(tx, delivery)
-            if before is not DeliveryState.HELD:
-                also = {"next_try_at": next_try_at, "failures": failures}
-                self._change(tx, delivery, revision, DeliveryState.WAITING, because, **also)
+            self._end_try(tx, delivery, DeliveryState.WAITING, because, **also)
 
     def await_proof(
         self, delivery: Delivery, because: str, next_try_at: float, transaction_uid: str = ""
@@ -171,28 +175,30 @@ class DeliveryStore(DestinationStore):
         A delivery held meanwhile stays held.
         """
         with self._write() as tx:
-            before, revision = self._lock(tx, delivery)
+            self._lock(tx, delivery)
             asked = t.transactions.c.transaction_uid == transaction_uid
             answered = tx.execute(
                 select(t.transactions.c.answered_at).where(asked).with_for_update()
             ).scalar()
-            if before is not DeliveryState.HELD:
-                due = next_try_at if answered is None else self.clock()
-                also = {"next_try_at": due, "failures": 0}
-                self._change(tx, delivery, revision, DeliveryState.PROVING, because, **also)
+            due = next_try_at if answered is None else self.clock()
+            also = {"next_try_at": due, "failures": 0}
+            self._end_try(tx, delivery, DeliveryState.PROVING, because, **also)
 
     def delivered(self, delivery: Delivery) -> bool:
         """Everything was taken, and proven where that is asked. The last destination ends the revision.
 
-        False if a report that came in the course of this try says otherwise: then it goes on at once.
+        False if a report that came in the course of this try says otherwise: then it goes on at once,
+        unless it was held meanwhile. What was withdrawn stays that.
         """
         with self._write() as tx:
-            _, revision = self._lock(tx, delivery)
+            before, revision = self._lock(tx, delivery)
+            if before in _ENDED_WELL:  # another worker took this one for dead
+                return before is DeliveryState.DELIVERED
             this = t.deliveries.c.delivery_id == delivery.delivery_id
             now = tx.execute(select(t.deliveries.c.resends, t.deliveries.c.missing).where(this)).one()
             if now.resends > delivery.resends:
                 also = {"next_try_at": self.clock(), "failures": 0}
-                self._change(tx, delivery, revision, DeliveryState.PROVING, now.missing, **also)
+                self._end_try(tx, delivery, DeliveryState.PROVING, now.missing, **also)
                 return False
             self._change(tx, delivery, revision, DeliveryState.DELIVERED, "", next_try_at=None, failures=0)
             self._enter(
@@ -201,12 +207,25 @@ class DeliveryStore(DestinationStore):
             return True
 
     def give_up(self, delivery: Delivery, because: str) -> None:
-        """No more tries; a person must act. The revision is failed once no delivery is under way."""
-        self._move(delivery, DeliveryState.FAILED, because, next_try_at=None)
+        """No more tries; a person must act. The revision is failed once no delivery is under way.
 
-    def _move(self, delivery: Delivery, state: DeliveryState, reason: str, **also: Any) -> None:
+        What has arrived or was withdrawn meanwhile stays that.
+        """
         with self._write() as tx:
-            self._move_in(tx, delivery, state, reason, **also)
+            before, revision = self._lock(tx, delivery)
+            if before not in _ENDED_WELL:
+                self._change(tx, delivery, revision, DeliveryState.FAILED, because, next_try_at=None)
+
+    def _end_try(
+        self, tx: Connection, delivery: Delivery, state: DeliveryState, because: str, **also: Any
+    ) -> None:
+        """To ``state``, unless a person held the delivery in the course of the try or it has ended well."""
+        before, revision = self._lock(tx, delivery)
+        if before is DeliveryState.STOPPING:
+            held = self._named(tx, delivery.delivery_id).reason
+            self._change(tx, delivery, revision, DeliveryState.HELD, held, next_try_at=None)
+        elif before not in _ENDED_WELL and before is not DeliveryState.HELD:
+            self._change(tx, delivery, revision, state, because, **also)
 
     def _move_in(
         self, tx: Connection, delivery: Delivery, state: DeliveryState, reason: str, **also: Any

@@ -12,49 +12,56 @@ class HandlingStore(DeliveryStore):
     """Deliveries, moved by hand."""
 
     def hold_delivery(self, delivery_id: str, because: str) -> None:
-        """A person stops a delivery; a try under way ends first.
+        """A person stops a delivery; a try under way ends first, and it is STOPPING until then.
 
         Raises UnsuitableInput if it is not known or not under way.
         """
-        delivery = self.delivery(delivery_id)
-        if delivery.state not in UNDER_WAY:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}: there is nothing to hold")
-        self._move(delivery, DeliveryState.HELD, because, next_try_at=None)
+        with self._write() as tx:
+            delivery = self._named(tx, delivery_id)
+            if delivery.state not in UNDER_WAY:
+                raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}: there is nothing to hold")
+            held = DeliveryState.STOPPING if delivery.state is DeliveryState.SENDING else DeliveryState.HELD
+            self._move_in(tx, delivery, held, because, next_try_at=None)
 
     def release_delivery(self, delivery_id: str, because: str) -> None:
-        """A held delivery goes on, with its whole time before it is given up.
+        """A held delivery goes on, with its whole time before it is given up; no try begins beside another.
 
         Raises UnsuitableInput if it is not known or not held.
         """
-        delivery = self.delivery(delivery_id)
-        if delivery.state is not DeliveryState.HELD:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}, not held")
-        self._move(
-            delivery,
-            DeliveryState.PENDING,
-            because,
-            tries=delivery.tries + 1,  # the run that was due when it was held has ended unused
-            failures=0,
-            started_at=self.clock(),
-        )
+        with self._write() as tx:
+            delivery = self._named(tx, delivery_id)
+            anew = {"failures": 0, "started_at": self.clock()}
+            if (
+                delivery.state is DeliveryState.STOPPING
+            ):  # the try that was under way when it was held still is
+                self._move_in(tx, delivery, DeliveryState.SENDING, because, **anew)
+            elif delivery.state is DeliveryState.HELD:
+                tries = delivery.tries + 1  # the run that was due when it was held has ended unused
+                self._move_in(tx, delivery, DeliveryState.PENDING, because, tries=tries, **anew)
+            else:
+                raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}, not held")
 
     def retry_delivery(self, delivery_id: str, because: str = "retried") -> None:
         """A person wants a failed delivery tried again: a new attempt, everything counted anew.
 
         Raises UnsuitableInput if it is not known or has not failed.
         """
-        delivery = self.delivery(delivery_id)
-        if delivery.state is not DeliveryState.FAILED:
-            raise UnsuitableInput(f"delivery {delivery_id} is {delivery.state}; only a FAILED one is retried")
-        self._move(
-            delivery,
-            DeliveryState.PENDING,
-            because,
-            attempt=delivery.attempt + 1,
-            tries=0,
-            failures=0,
-            resends=0,
-            missing="",
-            started_at=self.clock(),
-            next_try_at=None,
-        )
+        with self._write() as tx:
+            delivery = self._named(tx, delivery_id)
+            if delivery.state is not DeliveryState.FAILED:
+                raise UnsuitableInput(
+                    f"delivery {delivery_id} is {delivery.state}; only a FAILED one is retried"
+                )
+            self._move_in(
+                tx,
+                delivery,
+                DeliveryState.PENDING,
+                because,
+                attempt=delivery.attempt + 1,
+                tries=0,
+                failures=0,
+                resends=0,
+                missing="",
+                started_at=self.clock(),
+                next_try_at=None,
+            )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from dicom_node.errors import TemporaryError, UnsuitableInput
-from dicom_node.study import CaseKey, DeliveryState, Event, Purpose, State
+from dicom_node.study import BEING_SENT, CaseKey, DeliveryState, Event, Purpose, State
 
 from . import tables as t
 from .deliveries import Sendable, _delivery, _sendable
@@ -103,7 +103,8 @@ class ReviewStore(ResultStore, FormStore):
 
         ``notes`` are durable files, each for one destination or for all that get its kind; ``title`` is
         the code value of their document title. Returns the deliveries of the notes. Raises TemporaryError
-        if something was sent meanwhile, UnsuitableInput if the study is just being worked on.
+        if something was sent meanwhile or is being sent, held or not, UnsuitableInput if the study is just
+        being worked on.
         """
         key, now = kept.key, self.clock()
         with self._write() as tx:
@@ -144,7 +145,7 @@ class ReviewStore(ResultStore, FormStore):
         """Nothing of a case's results is sent any more. Its revisions under way end with that."""
         d, r = t.deliveries.c, t.revisions.c
         mine = (d.case_id == case) & (d.purpose == Purpose.RESULTS)
-        sending = select(d.destination).where(mine, d.state == DeliveryState.SENDING)
+        sending = select(d.destination).where(mine, d.state.in_(BEING_SENT))
         busy = tx.execute(sending).scalar()
         if busy is not None:
             raise TemporaryError(f"results are being sent to {busy} at this moment: try again")

@@ -49,7 +49,11 @@ def possible(state: str) -> tuple[Verb, ...]:
 
 def possible_for_delivery(state: str) -> tuple[DeliveryVerb, ...]:
     """What may be done to a delivery in ``state``."""
-    found = {DeliveryState.HELD: DeliveryVerb.RELEASE, DeliveryState.FAILED: DeliveryVerb.RETRY}
+    found = {
+        DeliveryState.STOPPING: DeliveryVerb.RELEASE,
+        DeliveryState.HELD: DeliveryVerb.RELEASE,
+        DeliveryState.FAILED: DeliveryVerb.RETRY,
+    }
     if state in UNDER_WAY:
         return (DeliveryVerb.HOLD,)
     return (found[DeliveryState(state)],) if DeliveryState(state) in found else ()

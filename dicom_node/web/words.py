@@ -23,6 +23,7 @@ STATES = {
     "FAILED": "needs a person",
     "PENDING": "about to be sent",
     "SENDING": "being sent now",
+    "STOPPING": "held; what is being sent now ends first",
     "WAITING": "between two tries",
     "PROVING": "taken; proof that it is kept is awaited",
     "DELIVERED": "taken, and proven where that is asked",

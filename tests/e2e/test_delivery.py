@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from urllib.request import Request, urlopen
 
@@ -11,6 +12,7 @@ import pytest
 
 from dicom_node.demo import LoopbackOrthanc, free_port
 from dicom_node.store import Store
+from dicom_node.study import DeliveryState
 from tests import builders
 from tests.harness import dcmsend, dicom_destination, folder_destination, needs_dcmtk, needs_orthanc
 from tests.pacs import Pacs
@@ -153,6 +155,38 @@ def test_what_is_held_goes_on_when_it_is_released(make_node, tmp_path):
         status = node.wait_for_state("DONE", "FAILED")
         assert delivery_to(status, "PACS")["state"] == "DELIVERED"
         assert len(pacs.received) == len(pacs.kept)
+
+
+def test_what_is_held_in_the_middle_of_being_sent_is_held_after_a_crash_and_goes_on_when_it_is_released(
+    make_node, tmp_path
+):
+    """Its worker dies while an object is on its way; the engine takes the try up, and finds it held."""
+    with Pacs() as pacs:
+        there, go_on = threading.Event(), threading.Event()
+
+        def answer_later(_: str) -> int:
+            there.set()
+            go_on.wait(60)
+            return 0x0000
+
+        pacs.store = answer_later
+        node = make_node(destinations=dicom_destination(pacs.port, ae_title="PACS"))
+        builders.write(builders.study(), tmp_path / "study")
+        dcmsend(node.port, [tmp_path / "study"])
+        delivery = delivery_to(node.wait_for_state("DELIVERING"), "PACS")["delivery"]
+        assert there.wait(60)
+        store = Store(f"sqlite:///{node.folder / 'data' / 'node.sqlite'}")
+        store.hold_delivery(delivery, "look first")
+        time.sleep(3)  # a few looks of the reconciler
+        assert store.delivery(delivery).state is DeliveryState.STOPPING
+        node.kill_all()
+        go_on.set()
+        node.start()
+        node.wait_for(lambda _: store.delivery(delivery).state is DeliveryState.HELD)
+        assert store.delivery(delivery).reason == "look first"
+        store.release_delivery(delivery, "looked")
+        status = node.wait_for_state("DONE", "FAILED")
+        assert delivery_to(status, "PACS")["state"] == "DELIVERED"
 
 
 def test_a_late_instance_opens_a_new_revision_and_an_unused_one_changes_nothing(make_node, tmp_path):

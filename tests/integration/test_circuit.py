@@ -207,6 +207,43 @@ def test_a_delivery_held_while_it_is_sent_stays_held_when_the_try_fails(tmp_path
         office.store.hold_delivery(held.delivery_id, "twice")
 
 
+def test_a_delivery_held_while_it_is_sent_is_held_after_a_crash_and_goes_on_when_it_is_released(tmp_path):
+    """Whether it is released before the dead worker's try is taken up, or after."""
+    for number, taken_up in enumerate((True, False)):
+        with Pacs() as pacs:
+            office = Office(tmp_path / str(number), pacs.destination())
+            office.result_set()
+            begun = office.store.sending(office.delivery())
+            office.store.hold_delivery(begun.delivery_id, "stop")
+            if taken_up:
+                assert office.work() == [begun.delivery_id] and office.work() == []
+                assert (office.delivery().state, office.delivery().reason) == (DeliveryState.HELD, "stop")
+                assert pacs.associations == 0
+            office.store.release_delivery(begun.delivery_id, "go")
+            assert office.delivery().tries == begun.tries + taken_up
+            assert office.work_on().state is DeliveryState.DELIVERED
+            assert pacs.associations == 1
+
+
+def test_a_delivery_released_while_its_try_is_still_under_way_gets_no_second_one(tmp_path):
+    with Pacs() as pacs:
+        office = Office(tmp_path, pacs.destination())
+        uids, released = office.result_set(), []
+
+        def hold_and_release(uid: str) -> int:
+            if uid == uids[1]:
+                delivery = office.delivery().delivery_id
+                office.store.hold_delivery(delivery, "stop")
+                office.store.release_delivery(delivery, "go")
+                released.append(office.delivery())
+            return 0x0000
+
+        pacs.store = hold_and_release
+        assert office.work_on().state is DeliveryState.DELIVERED
+        assert [(d.state, d.tries) for d in released] == [(DeliveryState.SENDING, 1)]
+        assert (len(pacs.received), pacs.associations) == (len(uids), 1)
+
+
 def test_the_command_line_holds_and_releases(tmp_path):
     office = Office(tmp_path, pacs_at(free_port()))
     office.result_set()

@@ -171,6 +171,44 @@ def test_nothing_is_withdrawn_while_it_is_being_sent(tmp_path):
         assert state_of(office)["withdrawn"] == []
 
 
+@pytest.mark.parametrize("answer", [0x0000, 0xA700])
+def test_what_is_held_while_it_is_sent_is_withdrawn_once_its_try_has_ended(tmp_path, answer):
+    """The note names every object that went, also those that went after the hold."""
+    with Pacs(*STORAGE, KeyObjectSelectionDocumentStorage) as pacs:
+        office = Office(tmp_path, pacs.destination())
+        office.real_results()
+        told = []
+
+        def hold_and_withdraw(uid: str) -> int:
+            if len(pacs.received) == 2:
+                office.store.hold_delivery(office.delivery().delivery_id, "stop")
+                try:
+                    withdrawn(office)
+                except TemporaryError as problem:
+                    told.append(str(problem))
+            return answer if len(pacs.received) == 3 else 0x0000
+
+        pacs.store = hold_and_withdraw
+        office.work()
+        assert told == ["results are being sent to PACS at this moment: try again"]
+        ended = DeliveryState.DELIVERED if answer == 0x0000 else DeliveryState.HELD
+        assert office.delivery().state is ended
+        there = set(pacs.kept)
+        assert len(there) >= 2
+        assert withdrawn(office).objects == {"PACS": len(there)}
+        office.work()
+        path = next((office.spool.root / "out").rglob("withdrawn-PACS-0.dcm"))
+        note = pydicom.dcmread(path)
+        assert note.SOPInstanceUID in pacs.kept
+        named = {
+            image.ReferencedSOPInstanceUID
+            for study in note.CurrentRequestedProcedureEvidenceSequence
+            for series in study.ReferencedSeriesSequence
+            for image in series.ReferencedSOPSequence
+        }
+        assert named == there == pacs.kept - {note.SOPInstanceUID}
+
+
 @needs_orthanc
 def test_orthanc_takes_a_rejection_for_patient_safety_with_its_command(tmp_path):
     pacs = LoopbackOrthanc(tmp_path / "orthanc")

@@ -161,6 +161,34 @@ def test_a_withdrawal_covers_exactly_what_was_taken(store: Store) -> None:
     assert [e.subject for e in store.ledger(key.case) if e.kind == "withdrawn"] == [slice_.sop_uid]
 
 
+def test_what_was_withdrawn_stays_so_whatever_a_worker_that_was_cut_off_says_of_it_later(
+    store: Store,
+) -> None:
+    results(store, "A")
+    (a,) = store.deliveries_due()
+    late = store.sending(a)
+    assert late is not None
+    store.wait(a, "taken over", next_try_at=store.clock())
+    store.withdraw(store.kept_results(a.key.case), [], "Dr Roe", "motion", "113001")
+    store.wait(late, "no answer", next_try_at=store.clock())
+    store.await_proof(late, "asked", next_try_at=store.clock())
+    store.give_up(late, "refused")
+    assert not store.delivered(late)
+    assert store.delivery(a.delivery_id).state is DeliveryState.CANCELLED
+    assert store.deliveries_due() == []
+
+
+def test_an_older_version_finds_held_what_was_held_while_it_was_sent(store: Store) -> None:
+    results(store, "A")
+    (a,) = store.deliveries_due()
+    store.sending(a)
+    store.hold_delivery(a.delivery_id, "stop")
+    assert store.delivery(a.delivery_id).state is DeliveryState.STOPPING
+    go_back(store, "0011")
+    migrate(store)
+    assert store.delivery(a.delivery_id).state is DeliveryState.HELD
+
+
 def test_a_study_without_result_explains_itself_once(store: Store) -> None:
     key = results(store, "A")
     (due,) = store.deliveries_due()

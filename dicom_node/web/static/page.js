@@ -40,10 +40,16 @@
   if (!block) return;
   const pulse = document.getElementById("pulse");
   const about = block.dataset.live; // a case, or nothing: every case
-  let source = null, busy = false, again = false;
+  let source = null, busy = false, again = false, pressed = false;
+
+  // What is pressed is not exchanged before it is let go: the click would be lost.
+  block.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) {
+    addEventListener(end, () => { pressed = false; setTimeout(() => { if (again && !busy) { again = false; refresh(); } }, 300); });
+  }
 
   const refresh = async () => {
-    if (busy) { again = true; return; }
+    if (busy || pressed) { again = true; return; }
     busy = true;
     try {
       const answer = await fetch(location.href, { headers: { "X-Live": "1" } });
@@ -51,7 +57,8 @@
       if (answer.ok) {
         const fresh = document.createElement("div"), open = [...block.querySelectorAll("details[open][id]")].map((d) => d.id);
         fresh.innerHTML = await answer.text();
-        if (fresh.innerHTML !== block.innerHTML) {
+        if (pressed) again = true;
+        else if (fresh.innerHTML !== block.innerHTML) {
           const focused = document.activeElement, inside = block.contains(focused);
           const path = inside ? focused.getAttribute("href") : null;
           block.replaceChildren(...fresh.childNodes);
@@ -62,7 +69,7 @@
       }
     } catch { /* the stream says so itself */ } finally {
       busy = false;
-      if (again) { again = false; setTimeout(refresh, 300); }
+      if (again && !pressed) { again = false; setTimeout(refresh, 300); }
     }
   };
   const say = (text) => { pulse.hidden = !text; pulse.textContent = text; };

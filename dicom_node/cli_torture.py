@@ -25,6 +25,10 @@ def torture(
     load: Annotated[
         int, typer.Option(min=0, help="No trouble, but so many studies as fast as the node takes them.")
     ] = 0,
+    only: Annotated[
+        str,
+        typer.Option(metavar="WORDS", help='Only troubles with these words in their name, e.g. "kill -9".'),
+    ] = "",
     echo_s: Annotated[
         float,
         typer.Option(min=0.01, help="Seconds in which a C-ECHO must be answered."),
@@ -37,19 +41,25 @@ def torture(
     No configured node is touched: this one has its own folder and ports, and is removed if all is well.
 
     Example: mrsi-node torture --minutes 30 --seed 7 --out report/
+    Example: mrsi-node torture --minutes 60 --only "kill -9" --out kills/
     Example: mrsi-node torture --load 1500 --out load/
     """
     from .torture import Orders, run
     from .torture.reckoning import Limits
     from .torture.run import throw_away
+    from .torture.troubles import catalogue
 
+    kinds = [trouble for trouble in catalogue() if only in trouble.name]
+    if not kinds:
+        names = ", ".join(trouble.name for trouble in catalogue())
+        raise typer.BadParameter(f"no trouble has {only!r} in its name, only: {names}", param_hint="--only")
     folder = throw_away()
     with Progress(
         BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
     ) as bar:
         task = bar.add_task("starting", total=1.0)
         report = run(
-            Orders(minutes=minutes, seed=seed, load=load, limits=Limits(echo_s=echo_s)),
+            Orders(minutes=minutes, seed=seed, load=load, limits=Limits(echo_s=echo_s), troubles=kinds),
             folder,
             lambda words, share: bar.update(task, description=words, completed=share),
         )

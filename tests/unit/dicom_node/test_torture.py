@@ -8,11 +8,15 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dicom_node import boundary
+from dicom_node.cli import app
+from dicom_node.errors import PermanentError
 from dicom_node.intake import Incoming, Intake
 from dicom_node.spool import Spool
 from dicom_node.store import Store, migrate
+from dicom_node.torture import Orders
 from dicom_node.torture.account import Account
 from dicom_node.torture.hostile import attacks
 from dicom_node.torture.node import own_environment
@@ -131,6 +135,30 @@ def test_the_plan_follows_from_the_seed_and_every_kind_comes_in_every_round() ->
     assert first == again != other
     for half in (first[: len(kinds)], first[len(kinds) :]):
         assert {p.trouble.name for p in half} == {t.name for t in kinds}
+
+
+def test_only_troubles_with_the_words_in_their_name_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    ordered: list[Orders] = []
+
+    def run(orders: Orders, *_: object) -> Report:
+        ordered.append(orders)
+        raise PermanentError("that will do")
+
+    monkeypatch.setattr("dicom_node.torture.run", run)
+    done = CliRunner().invoke(app, ["torture", "--only", "kill -9 of"])
+    assert isinstance(done.exception, PermanentError)
+    assert [t.name for t in ordered[0].troubles or ()] == [
+        "kill -9 of the listener",
+        "kill -9 of the housekeeping",
+        "kill -9 of the worker",
+        "kill -9 of the whole node",
+    ]
+
+
+def test_words_that_no_trouble_has_in_its_name_are_refused_with_the_names() -> None:
+    done = CliRunner().invoke(app, ["torture", "--only", "flood"])
+    assert done.exit_code == 2
+    assert "'flood'" in done.output and "clock jump" in done.output
 
 
 def test_studies_follow_from_seed_and_number_and_say_how_many_they_are() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node import custody
@@ -163,7 +163,10 @@ def studies_were_in_time(whole: Mapping[str, float], done: Mapping[str, float], 
 
 
 def nothing_grew(samples: Sequence[Sample], limits: Limits) -> Check:
-    """Of each process, the highest figure of its last third against that of the third before."""
+    """Of each process, its last third against the third before: the most memory it held, the fewest files.
+
+    Connections come and go, and with them files: what leaks shows where fewest are open.
+    """
     rss: dict[tuple[str, int], list[int]] = defaultdict(list)
     files: dict[tuple[str, int], list[int]] = defaultdict(list)
     for sample in samples:
@@ -175,7 +178,7 @@ def nothing_grew(samples: Sequence[Sample], limits: Limits) -> Check:
         if len(seen) < limits.samples:
             continue
         looked_at += 1
-        grown_mb, more = _growth(seen) / _MB, _growth(files[process])
+        grown_mb, more = _growth(max, seen) / _MB, _growth(min, files[process])
         if grown_mb > limits.growth_mb:
             problems.append(f"{process[0]} (pid {process[1]}) grew by {grown_mb:.0f} MB")
         if more > limits.growth_files:
@@ -184,9 +187,9 @@ def nothing_grew(samples: Sequence[Sample], limits: Limits) -> Check:
     return Check(name, looked_at, tuple(problems))
 
 
-def _growth(seen: Sequence[int]) -> int:
+def _growth(figure: Callable[[Sequence[int]], int], seen: Sequence[int]) -> int:
     third = len(seen) // 3
-    return max(seen[-third:]) - max(seen[third:-third])
+    return figure(seen[-third:]) - figure(seen[third:-third])
 
 
 def shortened(problems: Sequence[str]) -> list[str]:

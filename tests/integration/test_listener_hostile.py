@@ -398,6 +398,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def lets_go_of_the_refused(node: Node) -> None:
+    """Peers that are refused and stay on the line hold no file for more than a moment."""
+    before = node.process.num_fds()
+    with ExitStack() as stack:
+        for _ in range(40):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=30))
+            peer.sendall(wire.associate())
+            assert read_pdu(peer)[0] == 0x03
+        until = time.monotonic() + 20
+        while node.process.num_fds() > before:
+            assert time.monotonic() < until, node.process.num_fds() - before
+            time.sleep(0.1)
+
+
 def test_a_filling_disk_is_noticed_before_it_is_full_and_recovers_by_itself(
     start: Starter, small_disk: Path
 ) -> None:
@@ -417,6 +431,7 @@ def test_a_filling_disk_is_noticed_before_it_is_full_and_recovers_by_itself(
         with socket.create_connection(("127.0.0.1", node.port), timeout=30) as second:
             second.sendall(wire.associate())
             assert read_pdu(second) == (0x03, bytes((0, 2, 3, 1))), "transient: temporary congestion"
+        lets_go_of_the_refused(node)
         for path in (node.spool / "in").rglob("*.dcm"):
             path.unlink()
         peer.sendall(wire.store(data_set_of(as_file(mr_slice(99))), MRImageStorage, f"{STUDY}.1.99"))

@@ -44,10 +44,9 @@
 
   // What is pressed is not exchanged before it is let go: the click would be lost.
   block.addEventListener("pointerdown", () => { pressed = true; });
-  for (const end of ["pointerup", "pointercancel"]) {
-    addEventListener(end, () => { pressed = false; setTimeout(() => { if (again && !busy) { again = false; refresh(); } }, 300); });
-  }
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; catchUp(); });
 
+  const catchUp = () => setTimeout(() => { if (again && !busy && !pressed) { again = false; refresh(); } }, 300);
   const refresh = async () => {
     if (busy || pressed) { again = true; return; }
     busy = true;
@@ -69,7 +68,7 @@
       }
     } catch { /* the stream says so itself */ } finally {
       busy = false;
-      if (again && !pressed) { again = false; setTimeout(refresh, 300); }
+      catchUp();
     }
   };
   const say = (text) => { pulse.hidden = !text; pulse.textContent = text; };

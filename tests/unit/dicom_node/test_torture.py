@@ -138,22 +138,34 @@ def test_the_plan_follows_from_the_seed_and_every_kind_comes_in_every_round() ->
         assert {p.trouble.name for p in half} == {t.name for t in kinds}
 
 
-def test_only_troubles_with_the_words_in_their_name_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    ordered: list[Orders] = []
+@pytest.fixture
+def ordered(monkeypatch: pytest.MonkeyPatch) -> list[Orders]:
+    """What the command line would have had run."""
+    orders: list[Orders] = []
 
-    def run(orders: Orders, *_: object) -> Report:
-        ordered.append(orders)
+    def run(order: Orders, *_: object) -> Report:
+        orders.append(order)
         raise PermanentError("that will do")
 
     monkeypatch.setattr("dicom_node.torture.run", run)
+    return orders
+
+
+def test_only_troubles_with_the_words_in_their_name_are_made(ordered: list[Orders]) -> None:
     done = CliRunner().invoke(app, ["torture", "--only", "kill -9 of"])
     assert isinstance(done.exception, PermanentError)
+    assert ordered[0].limits == Limits()
     assert [t.name for t in ordered[0].troubles or ()] == [
         "kill -9 of the listener",
         "kill -9 of the housekeeping",
         "kill -9 of the worker",
         "kill -9 of the whole node",
     ]
+
+
+def test_a_load_waits_in_its_own_queue_for_two_hours_at_most(ordered: list[Orders]) -> None:
+    CliRunner().invoke(app, ["torture", "--load", "3", "--echo-s", "2"])
+    assert (ordered[0].load, ordered[0].limits) == (3, Limits(echo_s=2.0, done_s=7200.0))
 
 
 def test_words_that_no_trouble_has_in_its_name_are_refused_with_the_names() -> None:
